@@ -1,0 +1,43 @@
+# make run    installs into .venv, runs the default study, ends with verdicts and report
+# make test   installs, runs the tests
+# make lint   checks form: Python, Snakemake files, workflow
+#
+# VENV=dir names another place for the environment, PYTHON=python3.12 another Python (3.11 or newer),
+# ARGS="--configfile studies/cifar10.yaml" goes to snakemake, or to pytest.
+
+VENV ?= .venv
+PYTHON ?= python3
+ARGS ?=
+BIN := $(abspath $(VENV))/bin
+INSTALLED := $(VENV)/installed
+export PATH := $(BIN):$(PATH)
+
+.PHONY: run install test lint dry-run clean
+
+run: $(INSTALLED)
+	@python -m lowbit unlock
+	snakemake $(ARGS)
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml envs/constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"lowbit needs Python 3.11 or newer, {sys.executable} is {v.major}.{v.minor}: set PYTHON=" if v < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet --constraint envs/constraints.txt --editable '.[test]'
+	@touch $@
+
+test: $(INSTALLED)
+	python -m pytest $(ARGS)
+
+lint: $(INSTALLED)
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+dry-run: $(INSTALLED)
+	snakemake --dry-run --quiet rules
+
+clean:
+	rm -rf results/* .snakemake
+	git checkout -- results/README.md

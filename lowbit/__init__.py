@@ -1,0 +1,14 @@
+"""lowbit: claims about training networks of 1 to 2 bits, put to the test.
+
+The package, in reading order:
+
+- `softmaxes`, `quantizers`, `surrogates`: the variants, one file each; `variant` is their form, `catalog` finds them.
+- `layers`: BitLinear, BitConv2d, attention, and `convert`, which puts them into a model; `models`, `data`.
+- `spec`, `config`: YAML to one frozen `RunSpec` per run.
+- `train`: `assemble` (names to objects), `loop` (the events of a run), `listeners`, `run` (a spec into its folder).
+- `analysis`: finished runs to tables, statistics, verdicts and figures; no torch.
+- `commands`: the steps of the pipeline; `python -m lowbit --help` lists them.
+- `gpu_slots`, `processes`, `manifest`, `atomic`: what surrounds a job on a shared machine.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,198 @@
+"""Verdicts: what the tables say about each claim, in each task.
+
+Two rules. *less*: refuted when the 95 % interval of the log ratio lies above zero, or when the 90 % interval lies
+within the margin of practical equality; otherwise supported when the 95 % interval lies below zero; otherwise
+inconclusive. *within*: supported when the 90 % interval lies within the margin (two one-sided tests at 5 %); refuted
+when the 95 % interval lies wholly outside; otherwise inconclusive. A verdict carries the interval that decided it.
+
+When a control of a task fails, every claim in that task is withheld. One seed decides nothing.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lowbit.analysis import notes
+from lowbit.analysis.claims import CLAIMS, CONTROL_FIGURE, CONTROL_SOURCE, CONTROL_TEXT, Claim
+from lowbit.analysis.comparisons import MEASURES, percent
+from lowbit.analysis.controls import Control
+from lowbit.analysis.design import Design
+from lowbit.atomic import write_text
+from lowbit.errors import UserError
+
+SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
+WITHHELD, NOT_MEASURED = "withheld", "not measured here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One claim in one task, and what became of it.
+
+    Args:
+        id: study/task/claim.
+        study: the study.
+        task: the task.
+        claim: what is claimed.
+        source: by whom, where.
+        measure: what was measured, of which arms.
+        unit: unit of estimate, interval and threshold.
+        estimate: mean paired difference, treatment minus baseline; None when withheld or not measured.
+        interval: the interval that decided; None when there is none.
+        level: its confidence level.
+        n: pairs of runs.
+        threshold: practical equality, as a half-width.
+        device: what the runs computed on.
+        verdict: supported, refuted, inconclusive, withheld or not measured here.
+        figure: figure that shows it, relative to the results folder.
+        p: of no difference (rule less), or of two one-sided tests (rule within).
+        p_holm: p corrected over the tasks of the study.
+        note: what else must be known to read it.
+    """
+
+    id: str
+    study: str
+    task: str
+    claim: str
+    source: str
+    measure: str
+    unit: str
+    estimate: float | None = None
+    interval: tuple[float, float] | None = None
+    level: float | None = None
+    n: int = 0
+    threshold: float
+    device: str
+    verdict: str
+    figure: str
+    p: float | None = None
+    p_holm: float | None = None
+    note: str = ""
+
+
+def judge(design: Design, runs: pd.DataFrame, comparisons: pd.DataFrame, controls: Sequence[Control]) -> list[Verdict]:
+    """Verdicts on the controls and on every claim of a study, task by task.
+
+    Args:
+        design: the study.
+        runs: its runs table.
+        comparisons: its comparisons table.
+        controls: the outcome of its controls.
+    """
+    verdicts = []
+    for task in design.runs:
+        of_task = [control for control in controls if control.task == task]
+        of_controls = [_control(design, task, arm, runs, of_task) for arm in design.controls]
+        failures = [verdict.note for verdict in of_controls if verdict.verdict == REFUTED]
+        for claim in CLAIMS.get(design.study, ()):
+            verdict = _claim(design, task, claim, runs, comparisons)
+            verdicts.append(_withheld(verdict, failures) if failures else verdict)
+        verdicts += of_controls
+    return verdicts
+
+
+def _control(design: Design, task: str, arm: str, runs: pd.DataFrame, controls: Sequence[Control]) -> Verdict:
+    target = design.controls[arm]
+    verdict = Verdict(
+        id=f"{design.study}/{task}/control_{arm}", study=design.study, task=task, source=CONTROL_SOURCE,
+        claim=CONTROL_TEXT.format(arm=arm, target=target), unit="nats", threshold=0.0, device=_device(runs, task),
+        measure="largest difference of a step's loss",
+        figure=_figure(design, CONTROL_FIGURE), verdict=NOT_MEASURED,
+        note=f"{arm} and {target} share no seed of this task",
+    )  # fmt: skip
+    control = next((c for c in controls if c.arm == arm and c.seeds), None)
+    if control is None:
+        return verdict
+    note = f"control {arm} does not reproduce {target}: {'; '.join(control.faults)}" if control.faults else ""
+    outcome = REFUTED if control.faults else SUPPORTED
+    return replace(verdict, verdict=outcome, estimate=_finite(control.difference), n=control.seeds, note=note)
+
+
+def _claim(design: Design, task: str, claim: Claim, runs: pd.DataFrame, comparisons: pd.DataFrame) -> Verdict:
+    measure = MEASURES[claim.measure]
+    verdict = Verdict(
+        id=f"{design.study}/{task}/{claim.key}", study=design.study, task=task, claim=claim.text, source=claim.source,
+        measure=f"{claim.words}; {design.treatment} against {design.baseline}",
+        unit="%" if measure.logarithmic else measure.unit,
+        threshold=100 * claim.margin if measure.logarithmic else claim.margin, device=_device(runs, task),
+        verdict=NOT_MEASURED, figure=_figure(design, claim.figure),
+        note=f"needs {design.treatment} and {design.baseline} with a seed in common",
+    )  # fmt: skip
+    row = notes.comparison(comparisons, task, design.treatment, claim.measure)
+    if row is None or row["n"] == 0:
+        return verdict
+    outcome, level = decide(claim, row)
+    shown = percent if measure.logarithmic else float
+    interval = tuple(shown(row[f"{side}_{100 * level:.0f}"]) for side in ("low", "high"))
+    p = notes.p_column(claim, row)
+    return replace(
+        verdict, verdict=outcome, estimate=shown(row["mean"]), n=int(row["n"]),
+        interval=interval if all(map(math.isfinite, interval)) else None,
+        level=level if all(map(math.isfinite, interval)) else None,
+        p=None if row["censored"] else _finite(row[p]), p_holm=None if row["censored"] else _finite(row[f"{p}_holm"]),
+        note=notes.of_claim(design, task, claim, row, runs, comparisons),
+    )  # fmt: skip
+
+
+def decide(claim: Claim, row: pd.Series) -> tuple[str, float]:
+    """The verdict on a claim from its row of the comparisons, and the level of the interval that decided.
+
+    Pairs that were censored leave the claim *less* inconclusive: their differences are bounds, not values.
+    """
+    low, high = MEASURES[claim.measure].bounds(claim.margin)
+    equal = low < row["low_90"] and row["high_90"] < high
+    if claim.rule == "within":
+        outside = row["low_95"] > high or row["high_95"] < low
+        return (SUPPORTED, 0.90) if equal else (REFUTED, 0.95) if outside else (INCONCLUSIVE, 0.90)
+    if row["censored"]:
+        return INCONCLUSIVE, 0.95
+    if row["low_95"] > 0 or equal:
+        return REFUTED, 0.95 if row["low_95"] > 0 else 0.90
+    return (SUPPORTED if row["high_95"] < 0 else INCONCLUSIVE), 0.95
+
+
+def _withheld(verdict: Verdict, failures: Sequence[str]) -> Verdict:
+    unknown = dict.fromkeys(("estimate", "interval", "level", "p", "p_holm"))
+    return replace(verdict, verdict=WITHHELD, note="; ".join(failures), **unknown)
+
+
+def _device(runs: pd.DataFrame, task: str) -> str:
+    return " and ".join(sorted(runs.loc[runs["task"] == task, "hardware"].unique()))
+
+
+def _figure(design: Design, name: str) -> str:
+    return f"figures/{design.study}/{name}.png"
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def write(path: Path, study: str, verdicts: Sequence[Verdict]) -> None:
+    """Write the verdict file of a study; numbers carry twelve digits, as in the tables."""
+    records = [{key: _rounded(value) for key, value in asdict(verdict).items()} for verdict in verdicts]
+    write_text(path, json.dumps({"study": study, "verdicts": records}, indent=1, allow_nan=False) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_rounded(v) for v in value]
+    return float(f"{value:.12g}") if isinstance(value, float) else value
+
+
+def read(path: Path) -> list[Verdict]:
+    """Read a verdict file.
+
+    Raises:
+        UserError: when it is missing or not one.
+    """
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))["verdicts"]
+        return [Verdict(**{**r, "interval": tuple(r["interval"]) if r["interval"] else None}) for r in records]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        again = "python -m lowbit aggregate ..."
+        raise UserError(f"{path}: not a verdict file ({error}); make it again: {again}") from None

@@ -1,0 +1,1 @@
+"""The steps of the pipeline as commands: arguments, paths, one call, outputs."""

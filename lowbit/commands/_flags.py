@@ -1,0 +1,136 @@
+"""Command line flags for every field of a `RunSpec`, generated from its types.
+
+A field is a flag of its own name (`--batch-size`), whatever group it stands in; a variant is chosen by name
+(`--model vit`) and its settings follow a dot (`--model.depth 6`). Underscores may stand for dashes.
+"""
+
+import argparse
+import types
+import typing
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from lowbit import catalog
+from lowbit.config_errors import explain
+from lowbit.errors import UserError
+from lowbit.spec import RunSpec
+
+_FAMILIES = {
+    "model": "models",
+    "softmax": "softmaxes",
+    "weight": "quantizers",
+    "activation": "quantizers",
+    "surrogate": "surrogates",
+}
+_ALIASES = {"softmax.temperature": "--temperature"}
+_RENAMED = {"loss.scale": "--loss-scale"}
+_OLD_NAMES = {"softmax": {"standard": "base_e"}}
+_NOT_A_FLAG = {"dataset", "study", "task", "arm", "start_from"}
+
+
+class _Set(argparse.Action):
+    """Puts a value at a dotted place of `namespace.spec`."""
+
+    def __call__(self, parser, namespace, value, option_string=None):
+        *groups, last = self.dest.split(".")
+        here = namespace.spec
+        for group in groups:
+            here = here.setdefault(group, {})
+        here[last] = value
+
+
+class _SetBool(argparse.BooleanOptionalAction):
+    def __call__(self, parser, namespace, value, option_string=None):
+        _Set.__call__(self, parser, namespace, not option_string.startswith("--no-"), option_string)
+
+
+def _spellings(flag: str) -> list[str]:
+    return list(dict.fromkeys([flag, flag.replace("-", "_").replace("__", "--", 1)]))
+
+
+def _kind(annotation: Any) -> dict[str, Any]:
+    """argparse keywords for an annotation; values stay text and are converted by the model."""
+    plain = [a for a in typing.get_args(annotation) if a is not type(None)]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType) and len(plain) == 1:
+        return _kind(plain[0])
+    if typing.get_origin(annotation) is typing.Literal:
+        return {"choices": typing.get_args(annotation)}
+    if typing.get_origin(annotation) is tuple:
+        return {"nargs": "+"}
+    return {}
+
+
+def _add(group: Any, place: str, flags: list[str], annotation: Any, text: str, default: Any) -> None:
+    shown = "" if default is ... or default is None else f" (default: {default})"
+    text = (text.replace("%", "%%") + shown).strip()
+    common = {"dest": place, "default": argparse.SUPPRESS, "help": text}
+    spelled = [s for flag in flags for s in _spellings(flag)]
+    if annotation is bool:
+        group.add_argument(*spelled, action=_SetBool, **common)
+        return
+    metavar = {} if "choices" in _kind(annotation) else {"metavar": place.rpartition(".")[2].upper()}
+    group.add_argument(*spelled, action=_Set, **common, **_kind(annotation), **metavar)
+
+
+def _add_variant(group: Any, place: str, text: str) -> None:
+    slot = place.rpartition(".")[2]
+    family = _FAMILIES[slot]
+    names = [*_OLD_NAMES.get(slot, {}), *catalog.available(family)]
+    _add(group, f"{place}.name", [f"--{slot}"], typing.Literal[tuple(names)], text or f"Variant of {family}.", None)
+    settings: dict[str, catalog.Setting] = {}
+    users: dict[str, list[str]] = {}
+    for name in catalog.available(family):
+        for key, setting in catalog.signature(family, name).items():
+            settings.setdefault(key, setting)
+            users.setdefault(key, []).append(name)
+    for key, setting in settings.items():
+        flags = [f"--{slot}.{key.replace('_', '-')}"]
+        if alias := _ALIASES.get(f"{place}.{key}"):
+            flags.insert(0, alias)
+        described = f"{setting.text} [{', '.join(users[key])}]"
+        _add(group, f"{place}.{key}", flags, setting.annotation, described, setting.default)
+
+
+def add_spec_flags(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every field of `RunSpec`; what is given ends up in `args.spec`, a nested dict."""
+    parser.set_defaults(spec={})
+    _add_model(parser, RunSpec, "", "run")
+
+
+def _add_model(parser: argparse.ArgumentParser, model: type[BaseModel], prefix: str, title: str) -> None:
+    group = parser.add_argument_group(title, (model.__doc__ or "").partition("\n")[0])
+    for name, field in model.model_fields.items():
+        place = f"{prefix}{name}"
+        if place in _NOT_A_FLAG:
+            continue
+        if name in _FAMILIES:
+            _add_variant(group, place, field.description or "")
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            _add_model(parser, field.annotation, f"{place}.", name)
+        else:
+            flag = _RENAMED.get(place, f"--{name.replace('_', '-')}")
+            default = ... if field.is_required() else field.default
+            _add(group, place, [flag], field.annotation, field.description or "", default)
+
+
+def spec_from(given: dict[str, Any], **fixed: Any) -> RunSpec:
+    """The spec that flags describe.
+
+    Raises:
+        UserError: for values that the spec does not take.
+    """
+    raw = {**given, **fixed}
+    for slot, names in _OLD_NAMES.items():
+        chosen = raw.get(slot, {})
+        if chosen.get("name") in names:
+            raw[slot] = {**chosen, "name": names[chosen["name"]]}
+    raw["softmax"] = {"name": "base_e", **raw.get("softmax", {})}
+    raw["model"] = {"name": "resnet18", **raw.get("model", {})}
+    for slot, default in (("weight", "ternary_absmean"), ("activation", "none"), ("surrogate", "identity")):
+        if slot in raw.get("quantization", {}):
+            raw["quantization"][slot] = {"name": default, **raw["quantization"][slot]}
+    try:
+        return RunSpec.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(explain(error, raw, RunSpec)) from None

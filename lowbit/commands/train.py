@@ -1,0 +1,102 @@
+"""Train one run, from flags or from a spec.json, into a folder of its own.
+
+  python -m lowbit train --dataset digits --model vit --model.depth 4 --softmax base2 --epochs 5
+  python -m lowbit train --spec results/softmax/digits_vit/base2/seed0/spec.json
+
+A dataset that needs no download is prepared on the way. An interrupted run goes on when the same command is given
+again.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Paths, then a flag for every field of the spec."""
+    from lowbit import catalog
+    from lowbit.commands._flags import add_spec_flags
+
+    paths = parser.add_argument_group("where")
+    paths.add_argument(
+        "--spec", dest="spec_text", metavar="FILE|JSON", help="run this spec; other spec flags are not allowed with it"
+    )
+    paths.add_argument("--folder", type=Path, help="folder of the run (default: results/by_hand/<dataset>-<model>-...)")
+    paths.add_argument("--data-folder", type=Path, help="prepared dataset (default: results/data/<dataset>)")
+    paths.add_argument("--data-root", type=Path, help="your raw data, when the dataset is prepared on the way")
+    paths.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help=f"dataset: {', '.join(catalog.available('data'))}, or the name of a prepared one (default: digits)",
+    )
+    paths.add_argument(
+        "--gpus-granted",
+        type=int,
+        metavar="N",
+        help="GPUs that the scheduler granted; fewer than the run needs is an error",
+    )
+    paths.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on with a half-done run of the same spec in the folder (default: yes)",
+    )
+    add_spec_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Claim GPUs, then import torch, then train."""
+    from lowbit.gpu_slots import claim
+
+    spec = _spec(args)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    claim(spec.gpus if world == 1 else 0, args.gpus_granted)
+    folder = args.folder or Path("results/by_hand") / f"{spec.task}-{spec.arm}" / f"seed{spec.seed}"
+    data_folder = args.data_folder or Path("results/data") / spec.dataset
+    _prepare_if_possible(spec.dataset, data_folder, args.data_root)
+
+    from lowbit.train.observers import observers_of
+    from lowbit.train.run import Interrupted, execute
+
+    try:
+        summary = execute(spec, folder, data_folder, resume=args.resume, observers=observers_of)
+    except Interrupted as stop:
+        print(f"{folder}: {stop}")
+        return stop.exit_status
+    test = summary["test"]["best"]
+    values = ", ".join(f"{name} {value:.4f}" for name, value in test.items())
+    print(f"{folder}: test at best validation loss: {values} ({summary['seconds']:.0f} s)")
+    return 0
+
+
+def _spec(args: argparse.Namespace):
+    from pydantic import ValidationError
+
+    from lowbit.commands._flags import spec_from
+    from lowbit.config_errors import explain
+    from lowbit.errors import UserError
+    from lowbit.spec import RunSpec
+
+    if not args.spec_text:
+        dataset = args.dataset or "digits"
+        model = args.spec.get("model", {}).get("name", "resnet18")
+        softmax = args.spec.get("softmax", {}).get("name", "base_e")
+        return spec_from(args.spec, dataset=dataset, task=f"{dataset}_{model}", arm=softmax)
+    if args.spec or args.dataset:
+        raise UserError("--spec is complete: give no other flags of the spec with it, or edit a copy of the file")
+    text = (
+        args.spec_text if args.spec_text.lstrip().startswith("{") else Path(args.spec_text).read_text(encoding="utf-8")
+    )
+    raw = json.loads(text)
+    try:
+        return RunSpec.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(explain(error, raw, RunSpec, "spec")) from None
+
+
+def _prepare_if_possible(dataset: str, folder: Path, root: Path | None) -> None:
+    from lowbit import catalog
+
+    if not (folder / "manifest.json").exists() and dataset in catalog.available("data"):
+        catalog.build("data", {"name": dataset}).prepare(folder, root)

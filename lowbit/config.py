@@ -1,0 +1,216 @@
+"""From YAML to one frozen `RunSpec` per run; every fault names its place in the YAML, what is allowed and what to do.
+
+`workflow_config.yaml` describes datasets, tasks and studies. A task is what is trained; an arm is a partial task laid
+over it; a seed is a repetition. Overlays are laid over the file the way Snakemake does it: mappings merge, lists
+replace, and an entry set to null is dropped.
+"""
+
+import functools
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from lowbit import catalog
+from lowbit.catalog import Settings
+from lowbit.config_arms import laid_over, mismatch, no_effect
+from lowbit.config_errors import ConfigError, explain
+from lowbit.config_files import merged, read_yaml
+from lowbit.spec import NAME_PATTERN, RunSpec, Task, Trainable
+from lowbit.variant import Count
+
+
+def _without_null(entries: Any) -> Any:
+    return {k: v for k, v in entries.items() if v is not None} if isinstance(entries, dict) else entries
+
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+class TaskInStudy(Settings):
+    """How often a study repeats a task."""
+
+    seeds: Count = Field(3, description="Repetitions: seeds 0 to n-1.")
+
+
+class Study(Settings):
+    """One question: tasks crossed with arms and seeds."""
+
+    tasks: Annotated[dict[Name, TaskInStudy], BeforeValidator(_without_null)] = Field(
+        description="Tasks and their number of seeds."
+    )
+    arms: Annotated[dict[Name, dict[str, Any]], BeforeValidator(_without_null)] = Field(
+        description="Arm name -> partial task; `tasks: [...]` in it restricts the arm to some tasks."
+    )
+    baseline: str = Field(description="Arm that the others are compared with.")
+    treatment: str = Field(description="Arm whose claimed effect is under test.")
+    controls: Annotated[dict[str, str], BeforeValidator(_without_null)] = Field(
+        {}, description="Arm -> arm whose runs it must reproduce bit for bit."
+    )
+
+
+class Config(Settings):
+    """The whole of workflow_config.yaml after overlays."""
+
+    results: str = Field("results", description="Root of the outputs of these studies.")
+    data: str = Field("results/data", description="Prepared datasets, shared by studies.")
+    data_root: str | None = Field(
+        None, description="Folder with your own raw data (cifar10, cifar100, mnist, npz, image_folder, text)."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="Where runs compute; auto takes CUDA where NVIDIA's driver shows a GPU. Name it on clusters.",
+    )
+    datasets: Annotated[dict[Name, catalog.slot("data")], BeforeValidator(_without_null)] = Field(
+        description="Prepared datasets by name."
+    )
+    tasks: Annotated[dict[Name, Task], BeforeValidator(_without_null)] = Field(description="Trainable things by name.")
+    studies: Annotated[dict[Name, Study], BeforeValidator(_without_null)] = Field(description="Questions by name.")
+
+    @functools.cached_property
+    def runs(self) -> tuple[RunSpec, ...]:
+        """Every run of every study, in the order of the file."""
+        return tuple(r for name in self.studies for r in self.study_runs(name))
+
+    @functools.cached_property
+    def pretraining(self) -> tuple[RunSpec, ...]:
+        """The pretraining runs that some run starts from: one per task and seed, shared by the arms."""
+        wanted = sorted({(r.task, r.seed) for r in self.runs if r.start_from})
+        return tuple(self._pretraining_run(task, seed) for task, seed in wanted)
+
+    @property
+    def resolved_device(self) -> Literal["cpu", "cuda"]:
+        """`device`, with auto decided."""
+        if self.device != "auto":
+            return self.device
+        return "cuda" if Path("/proc/driver/nvidia/gpus").is_dir() else "cpu"
+
+    def study_runs(self, name: str) -> tuple[RunSpec, ...]:
+        """The runs of one study."""
+        study = self.studies[name]
+        runs = []
+        for task_name, repeats in study.tasks.items():
+            for arm_name, arm in study.arms.items():
+                if task_name in arm.get("tasks", study.tasks):
+                    task = self._task_of_arm(task_name, arm)
+                    runs += [self._run(name, task_name, arm_name, task, seed) for seed in range(repeats.seeds)]
+        return tuple(runs)
+
+    def _task_of_arm(self, task_name: str, arm: dict[str, Any]) -> Task:
+        overrides = {k: v for k, v in arm.items() if k != "tasks"}
+        return Task.model_validate(laid_over(self.tasks[task_name].model_dump(), overrides))
+
+    def _run(self, study: str, task_name: str, arm: str, task: Task, seed: int) -> RunSpec:
+        shared = {key: getattr(task, key) for key in Trainable.model_fields}
+        start = f"{self.results}/pretrain/{task_name}/seed{seed}/weights.safetensors"
+        return RunSpec(
+            study=study, task=task_name, arm=arm, seed=seed, device=self.resolved_device, dataset=task.dataset,
+            start_from=start if task.start == "pretrained" else None, **shared,
+        )  # fmt: skip
+
+    def _pretraining_run(self, task_name: str, seed: int) -> RunSpec:
+        record = {"record": {"save_checkpoints": True}}
+        overrides = merged(self.tasks[task_name].pretrain or {}, {"start": "scratch", **record})
+        return self._run("pretrain", task_name, "pretrain", self._task_of_arm(task_name, overrides), seed)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        """Every name that is referred to exists, and every arm resolves to a run of its own."""
+        faults = list(self._dangling_names())
+        if not faults:
+            faults = [f for name in self.studies for f in self._faults_of_arms(name)]
+        if faults:
+            raise ConfigError("\n".join(faults))
+        return self
+
+    def _dangling_names(self):
+        for name, task in self.tasks.items():
+            if task.dataset not in self.datasets:
+                yield f"tasks.{name}.dataset: {task.dataset!r} {catalog.suggestion(task.dataset, self.datasets)}"
+            else:
+                yield from (f"tasks.{name}.{fault}" for fault in mismatch(task, self.datasets[task.dataset].name))
+        for name, study in self.studies.items():
+            place = f"studies.{name}"
+            for task in study.tasks:
+                if task not in self.tasks:
+                    yield f"{place}.tasks.{task}: no such task; {catalog.suggestion(task, self.tasks)}"
+            referred = {"baseline": study.baseline, "treatment": study.treatment}
+            for control, target in study.controls.items():
+                referred |= {f"controls (the control {control})": control, f"controls.{control}": target}
+            for key, arm in referred.items():
+                if arm not in study.arms:
+                    yield f"{place}.{key}: no such arm {arm!r}; {catalog.suggestion(arm, study.arms)}"
+            for arm_name, arm in study.arms.items():
+                for task in arm.get("tasks", ()):
+                    if task not in study.tasks:
+                        yield f"{place}.arms.{arm_name}.tasks: {task!r} {catalog.suggestion(task, study.tasks)}"
+
+    def _faults_of_arms(self, name: str) -> list[str]:
+        """Faults of a study's arms, each once, with the tasks it concerns."""
+        study = self.studies[name]
+        tasks_by_fault: dict[str, list[str]] = {}
+        for task_name in study.tasks:
+            seen: dict[str, str] = {}
+            for arm_name, arm in study.arms.items():
+                if task_name in arm.get("tasks", study.tasks):
+                    for fault in self._faults_of_arm(f"studies.{name}.arms.{arm_name}", task_name, arm_name, arm, seen):
+                        tasks_by_fault.setdefault(fault, []).append(task_name)
+        return [f"{fault} (task {', '.join(tasks)})" for fault, tasks in tasks_by_fault.items()]
+
+    def _faults_of_arm(self, place: str, task_name: str, arm_name: str, arm: dict[str, Any], seen: dict[str, str]):
+        try:
+            task = self._task_of_arm(task_name, arm)
+        except ValidationError as error:
+            raw = laid_over(self.tasks[task_name].model_dump(), {k: v for k, v in arm.items() if k != "tasks"})
+            yield from explain(error, raw, Task, place).splitlines()
+            return
+        dataset = self.datasets[self.tasks[task_name].dataset].name
+        yield from (f"{place}.{fault}" for fault in no_effect(task, arm, dataset))
+        twin = seen.setdefault(task.model_dump_json(), arm_name)
+        if twin != arm_name:
+            advice = "change it, remove it, or restrict it with `tasks: [...]`"
+            yield f"{place}: resolves to the same run as arm {twin}; {advice}"
+
+
+def load(*paths: str | Path, **overrides: Any) -> Config:
+    """Read a configuration file and the overlays on it, in order, and validate the result.
+
+    Raises:
+        ConfigError: as `validate`.
+    """
+    raw = functools.reduce(merged, map(read_yaml, paths), {})
+    return validate(merged(raw, overrides), ", ".join(map(str, paths)))
+
+
+def validate(raw: dict[str, Any], source: str = "workflow_config.yaml") -> Config:
+    """Check a configuration and everything it resolves to.
+
+    Raises:
+        ConfigError: one line per fault: place, what was given, what is allowed.
+    """
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(explain(error, raw, Config), source) from None
+    except ConfigError as error:
+        raise ConfigError(str(error), source) from None
+
+
+def _open(node: Any) -> Any:
+    """A schema that also accepts a part of what the given one accepts: nothing required, null drops a named entry."""
+    if isinstance(node, list):
+        return [_open(n) for n in node]
+    if not isinstance(node, dict):
+        return node
+    result = {k: _open(v) for k, v in node.items() if not (k == "required" and isinstance(v, list))}
+    if isinstance(result.get("additionalProperties"), dict):
+        result["additionalProperties"] = {"anyOf": [result["additionalProperties"], {"type": "null"}]}
+    return result
+
+
+def json_schemas() -> dict[str, str]:
+    """File name -> text of the schemas under schemas/: the whole configuration, and overlays on it."""
+    schema = Config.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    texts = {"workflow_config.schema.json": schema, "overlay.schema.json": _open(schema)}
+    return {name: json.dumps(text, indent=1, sort_keys=True) + "\n" for name, text in texts.items()}

@@ -1,0 +1,71 @@
+"""Arms as partial tasks: how they are laid over a task, and which of their settings could not change its result."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from lowbit import catalog
+from lowbit.spec import Task
+
+_IMAGES_ONLY = ("mixup", "crop_padding", "horizontal_flip")
+_KINDS = {"ImageModel": "images", "ImageDataset": "images", "TextModel": "text", "TextDataset": "text"}
+_NEEDS = {
+    "momentum": ("optimizer", ("sgd",)),
+    "beta1": ("optimizer", ("adamw",)),
+    "beta2": ("optimizer", ("adamw",)),
+    "eps": ("optimizer", ("adamw",)),
+    "step_epochs": ("scheduler", ("step",)),
+    "step_factor": ("scheduler", ("step", "two_stage")),
+    "final_lr_fraction": ("scheduler", ("cosine", "linear")),
+}
+
+
+def laid_over(task: dict[str, Any], arm: dict[str, Any]) -> dict[str, Any]:
+    """An arm laid over a task: mappings merge, and a variant with another `name` replaces the old one whole."""
+    result = dict(task)
+    for key, value in arm.items():
+        old = result.get(key)
+        nested = isinstance(value, dict) and isinstance(old, dict)
+        same_variant = nested and value.get("name", old.get("name")) == old.get("name")
+        result[key] = laid_over(old, value) if same_variant else value
+    return result
+
+
+def mismatch(task: Task, dataset: str) -> Iterator[str]:
+    """A model that cannot read its dataset, as `key: why`.
+
+    Args:
+        task: with a model and the name of a dataset.
+        dataset: the dataset's variant name.
+    """
+    reads = _KINDS[catalog.base_class("models", task.model.name)]
+    has = _KINDS[catalog.base_class("data", dataset)]
+    if reads != has:
+        yield f"model: {task.model.name} reads {reads}, but dataset {task.dataset} has {has}; change one of them"
+
+
+def no_effect(task: Task, arm: dict[str, Any], dataset: str) -> Iterator[str]:
+    """Settings of an arm that its task does not have: they would make a no-op look like a variant.
+
+    Args:
+        task: the task with the arm laid over it.
+        arm: the arm as written.
+        dataset: the dataset's variant name.
+
+    Yields:
+        `path: why`, relative to the arm.
+    """
+    train = arm.get("train", {})
+    images = _KINDS[catalog.base_class("data", dataset)] == "images"
+    for key in _IMAGES_ONLY:
+        if key in train and not images:
+            yield f"train.{key}: acts on images only, and dataset {task.dataset} is text; remove it"
+    if "context" in arm and images:
+        yield f"context: acts on text only, and dataset {task.dataset} has images; remove it"
+    for key, (decider, values) in _NEEDS.items():
+        actual = getattr(task.train, decider)
+        if key in train and actual not in values:
+            yield f"train.{key}: has no effect with {decider} {actual}; it needs {decider}: {' or '.join(values)}"
+    attends = catalog.PACKAGE / "layers/attention.py" in catalog.sources(f"models/{task.model.name}.py")
+    if arm.get("softmax_where") in ("attention", "both") and not attends:
+        advice = "use loss, or restrict the arm with `tasks: [...]`"
+        yield f"softmax_where: model {task.model.name} has no attention; {advice}"

@@ -1,0 +1,9 @@
+"""Faults that the user can mend: shown as one message, without a traceback."""
+
+
+class UserError(Exception):
+    """Something given is wrong; the message says what was given, what is allowed and what to do."""
+
+
+class SettingError(UserError, ValueError):
+    """A setting that does not exist, is out of range or does not fit another one."""

@@ -1,0 +1,39 @@
+"""Multi-head self-attention that takes its softmax as an object."""
+
+from torch import Tensor, nn
+
+from lowbit.errors import SettingError
+from lowbit.softmaxes._base import ExponentialSoftmax
+
+
+class SelfAttention(nn.Module):
+    """Self-attention with one fused projection to queries, keys and values.
+
+    Args:
+        width: features of a token; a multiple of `heads`.
+        heads: attention heads.
+        softmax: turns scores into weights.
+        causal: each position sees itself and earlier ones.
+        bias: whether the projections have a bias.
+
+    Shape:
+        (B, S, width) -> (B, S, width)
+    """
+
+    def __init__(self, width: int, heads: int, softmax: ExponentialSoftmax, *, causal: bool = False, bias: bool = True):
+        super().__init__()
+        if width % heads:
+            raise SettingError(f"width {width} must be a multiple of heads {heads}; change one of them")
+        self.heads = heads
+        self.softmax = softmax
+        self.causal = causal
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.output = nn.Linear(width, width, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend."""
+        batch, length, width = x.shape
+        qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, S, D)
+        mixed = self.softmax.attention(query, key, value, causal=self.causal)
+        return self.output(mixed.transpose(1, 2).reshape(batch, length, width))

@@ -1,0 +1,1 @@
+"""Quantizers: real tensors to few levels and back."""

@@ -1,0 +1,35 @@
+"""BitNet b1.58 activations: symmetric 8-bit codes clip(round(127 x / max|x|), -128, 127), with max|x| at least 1e-5.
+
+**Reference**: The Era of 1-bit LLMs: Training Tips, Code and FAQ, 2024 (supplement to arXiv 2402.17764).
+"""
+
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from lowbit.quantizers._base import Quantized, Quantizer, reduced_dims
+from lowbit.variant import variant
+
+
+@variant
+class Int8Absmax(Quantizer):
+    """Symmetric int8 codes; the largest magnitude of a token maps to 127.
+
+    Args:
+        granularity: a scale per token (per image in a convolution), or one per tensor.
+
+    Example:
+        >>> import torch
+        >>> Int8Absmax().quantize(torch.tensor([[1.0, -0.5]]), kept=(0,)).codes.tolist()
+        [[127.0, -64.0]]
+    """
+
+    bits: ClassVar[float] = 8.0
+    granularity: Literal["token", "tensor"] = "token"
+
+    def quantize(self, x: Tensor, kept: tuple[int, ...] = ()) -> Quantized:
+        """Codes -127 to 127 and max|x| / 127."""
+        dims = reduced_dims(x, kept if self.granularity == "token" else ())
+        absmax = x.abs().amax(dims, keepdim=True).clamp_(min=1e-5)
+        inv_scale = 127.0 / absmax  # the recipe's order of operations: exact halves stay exact and round to even
+        return Quantized((x * inv_scale).round_().clamp_(-128, 127), absmax / 127.0)

@@ -1,0 +1,1 @@
+"""Softmaxes: logits to probabilities, for attention and for the loss alike."""

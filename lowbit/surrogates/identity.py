@@ -1,0 +1,19 @@
+"""Straight-through: the rounding is passed over as if it were the identity. Derivative 1, antiderivative u.
+
+**Reference**: Y. Bengio, N. Leonard, A. Courville, Estimating or Propagating Gradients Through Stochastic Neurons for
+Conditional Computation, 2013, arXiv 1308.3432.
+"""
+
+from torch import Tensor
+
+from lowbit.surrogates._base import Surrogate
+from lowbit.variant import variant
+
+
+@variant
+class Identity(Surrogate):
+    """Straight-through estimator: dL/dW is exactly dL/dW_hat, as in the official BitNet recipe."""
+
+    def surrogate_gradient(self, u: Tensor) -> None:
+        """1 everywhere."""
+        return None

@@ -1,0 +1,1 @@
+"""Training: a flat deterministic loop that yields events, and listeners that act on them."""

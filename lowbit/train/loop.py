@@ -1,0 +1,171 @@
+"""The training loop: a flat generator of the events that `lowbit.train.events` describes."""
+
+import math
+import resource
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lowbit.errors import UserError
+from lowbit.layers.convert import set_blend
+from lowbit.train.assemble import Run
+from lowbit.train.batches import Batch
+from lowbit.train.evaluate import evaluate, results_of
+from lowbit.train.events import (
+    Evaluated,
+    Event,
+    GradientsReady,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    StateReady,
+    StepsFinished,
+)
+from lowbit.train.reproducibility import derived_seed
+
+
+class DivergedError(UserError):
+    """The training loss became NaN or infinite."""
+
+    def __init__(self, step: int, loss: float):
+        super().__init__(f"loss is {loss} at step {step}; lower the learning rate, warm up longer or clip gradients")
+        self.step = step
+
+
+def train(run: Run, want_gradients: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    """Train from the state's step to the end, and evaluate the test split once.
+
+    Args:
+        run: what to train; its state is changed in place.
+        want_gradients: asked at every step whether to yield `GradientsReady`.
+
+    Raises:
+        DivergedError: at the first loss that is not finite, after `RunFailed`.
+    """
+    spec, state = run.spec, run.state
+    recipe, per_epoch = spec.train, run.batches.steps_per_epoch
+    evaluate_every = max(1, round(per_epoch / recipe.evaluations_per_epoch))
+    parameters = [p for p in state.model.parameters() if p.requires_grad]
+    yield RunStarted(spec=spec, steps=run.steps, first_step=state.step, metric=run.metric, unit=run.unit)
+
+    pending: list[tuple[dict[str, Any], Tensor]] = []
+    since = time.perf_counter()
+    while state.step < run.steps:
+        # Layers that draw random numbers get those of this step, whether or not the run was interrupted before it.
+        torch.manual_seed(derived_seed(spec.seed, "step", state.step))
+        if spec.quantization.blend_epochs:
+            set_blend(state.model, min(1.0, state.epoch / spec.quantization.blend_epochs))
+        batch = run.batches.training(state.step)
+        sums = forward_backward(run, batch)
+        run.ranks.sum_gradients(parameters)
+        if want_gradients():
+            yield GradientsReady(step=state.step + 1, model=state.model)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if recipe.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(parameters, recipe.clip_norm, norm)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        group = state.optimizer.param_groups[0]
+        numbers = {"lr": group["lr"], "weight_decay": group["weight_decay"], run.unit: batch.count}
+        state.schedule.step()
+        state.step += 1
+        state.epoch = state.step / per_epoch
+        pending.append(
+            ({"step": state.step, "epoch": state.epoch, **numbers}, torch.cat([sums, norm.double().view(1)]))
+        )
+
+        last = state.step == run.steps
+        evaluation_due = last or state.step % evaluate_every == 0
+        if evaluation_due or len(pending) >= spec.record.log_every:
+            records = read_from_device(run, pending, time.perf_counter() - since)
+            pending, since = [], time.perf_counter()
+            for record in records:
+                if not math.isfinite(record["loss"]):
+                    yield RunFailed(step=record["step"], loss=record["loss"])
+                    raise DivergedError(record["step"], record["loss"])
+            yield StepsFinished(records=records)
+            best = False
+            if evaluation_due:
+                result = evaluate_split(run, "validation")
+                best = state.remember_if_best(result["loss"])
+                record = {"step": state.step, "epoch": state.epoch, "split": "validation", **result}
+                yield Evaluated(record=record, best=best)
+                since = time.perf_counter()
+            yield StateReady(state=state, best=best)
+
+    yield RunFinished(state=state, results=results_on_test(run))
+
+
+def forward_backward(run: Run, batch: Batch) -> Tensor:
+    """Accumulate gradients of a batch in micro-batches, normalised by the targets of the whole batch.
+
+    Returns:
+        Sum of losses (nats, unscaled, unsmoothed), number of correct targets, number of targets: float64 (3,).
+    """
+    spec, model = run.spec, run.state.model
+    model.train()
+    mine = batch.part(run.ranks.share(len(batch.inputs)))
+    size = spec.train.batch_size
+    sums = torch.zeros(2, dtype=torch.float64, device=batch.inputs.device)
+    for start in range(0, len(mine.inputs), size):
+        part = mine.part(slice(start, start + size))
+        with run.autocast():
+            logits = model(part.inputs)
+        logits, labels = logits.flatten(0, -2), part.labels.flatten()
+        plain_targets = part.targets is part.labels or part.targets.shape == part.labels.shape
+        targets = labels if plain_targets else part.targets
+        smoothing = spec.loss.label_smoothing
+        loss = run.softmax.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+        (loss * (run.loss_scale / batch.count)).backward()
+        with torch.no_grad():
+            reported = loss
+            if smoothing or not plain_targets:
+                reported = run.softmax.cross_entropy(logits, labels, reduction="sum")
+            sums += torch.stack([reported.double(), (logits.argmax(-1) == labels).sum().double()])
+    return torch.cat([run.ranks.sum(sums), sums.new_tensor([batch.count])])
+
+
+def read_from_device(
+    run: Run, pending: list[tuple[dict[str, Any], Tensor]], seconds: float
+) -> tuple[dict[str, Any], ...]:
+    """The records of a window of steps: the one place where the loop waits for the device."""
+    records = []
+    for (record, _), (loss, correct, count, norm) in zip(
+        pending, torch.stack([numbers for _, numbers in pending]).tolist(), strict=True
+    ):
+        clip = run.spec.train.clip_norm
+        results = results_of(loss / count, correct / count, run.unit)
+        records.append({**record, **results, "gradient_norm": norm, "clipped": bool(clip and norm > clip)})
+    done = sum(record[run.unit] for record in records)
+    records[-1] |= {f"{run.unit}_per_second": done / seconds, "memory_bytes": _memory_bytes(run.spec.device)}
+    every = run.spec.record.ternary_every_steps
+    if records[-1]["step"] - run.state.dynamics.step >= every or run.state.step == run.steps:
+        records[-1] |= run.state.dynamics.measure(run.state.step)
+    return tuple(records)
+
+
+def _memory_bytes(device: str) -> int:
+    """Peak memory of the device, or of this process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def evaluate_split(run: Run, split: str) -> dict[str, float]:
+    """Loss, accuracy and, for text, perplexity of the current weights on a split."""
+    batches = run.batches.evaluation(split)
+    return evaluate(run.state.model, batches, run.softmax, run.unit, run.autocast(), run.ranks)
+
+
+def results_on_test(run: Run) -> dict[str, dict[str, float]]:
+    """Test results of the last weights and of those with the best validation loss; the model keeps the last."""
+    state = run.state
+    results = {"last": evaluate_split(run, "test")}
+    last = {n: t.clone() for n, t in state.model.state_dict().items()}
+    state.model.load_state_dict(state.best_weights)
+    results["best"] = evaluate_split(run, "test")
+    state.model.load_state_dict(last)
+    return results

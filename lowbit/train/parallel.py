@@ -1,0 +1,79 @@
+"""Several processes that train one model: each takes a share of every batch, sums are taken over all.
+
+Sums of losses and gradients are divided by the number of targets in the whole batch, so that the number of processes
+changes a result by rounding only.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from lowbit.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among its peers.
+
+    Args:
+        rank: number of this process.
+        world: number of processes.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """The positions of `count` samples that this process computes."""
+        return slice(self.rank, count, self.world)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The tensor summed over all processes, in place."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Sum every gradient over all processes, in one message."""
+        if self.world == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients])
+        dist.all_reduce(flat)
+        for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(piece.view_as(gradient))
+
+
+def join(device: str) -> Ranks:
+    """Join the process group that `torchrun` describes in the environment; alone without it."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Ranks()
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    return Ranks(dist.get_rank(), world)
+
+
+def with_shared_statistics(model: nn.Module, ranks: Ranks, device: str) -> nn.Module:
+    """Let batch norms use the whole batch when it is spread over processes.
+
+    Raises:
+        SettingError: on the CPU, where PyTorch has no such batch norm.
+    """
+    if ranks.world == 1 or not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+        return model
+    if device != "cuda":
+        raise SettingError(
+            f"a model with batch norm cannot be spread over {ranks.world} processes on the CPU, where each would "
+            "normalise by its own share; use one process, a GPU, or a model without batch norm"
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)

@@ -1,0 +1,173 @@
+"""Functions that the rules share: the validated configuration, paths, and what a job asks for."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from lowbit import catalog
+from lowbit.config import validate
+from lowbit.config_errors import ConfigError
+from lowbit.config_files import read_yaml
+
+
+def validated_config():
+    """The configuration with its overlays, checked before any job starts."""
+    raw = {key: value for key, value in config.items() if key != "verdicts_rst"}
+    try:
+        for path in workflow.configfiles:
+            read_yaml(path)
+        return validate(raw, ", ".join(map(str, workflow.configfiles)))
+    except ConfigError as error:
+        raise WorkflowError(f"the configuration cannot run:\n{error}") from None
+
+
+CONFIG = validated_config()
+RESULTS = CONFIG.results
+DATA = CONFIG.data
+SUMMARY = f"{RESULTS}/summary.txt"
+REPORT = f"{RESULTS}/report.html"
+RUNS = {run.path: run for run in (*CONFIG.runs, *CONFIG.pretraining)}
+STUDIES = tuple(CONFIG.studies)
+
+
+def snakemake_arguments():
+    """Command line that makes a second Snakemake see this workflow and its configuration."""
+    files = [str(path) for path in workflow.configfiles]
+    overrides = [f"{key}={value}" for key, value in workflow.config_settings.config.items()]
+    arguments = ["--snakefile", workflow.main_snakefile, "--configfile", *files]
+    return [*arguments, *(["--config", *overrides] if overrides else [])]
+
+
+def shell_prefix():
+    """What every job's shell exports: machine facts that must not stand in params, where they would cause reruns.
+
+    A job ends with the Snakemake process that started it, and uses its Python unless an environment provides one.
+    """
+    arguments = shlex.quote(json.dumps(snakemake_arguments())).replace("{", "{{").replace("}", "}}")
+    exports = f"export LOWBIT_PARENT=$PPID LOWBIT_WORKFLOW={arguments}"
+    if not workflow.deployment_settings.deployment_method:
+        exports += f' PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'
+    return f"{exports}; "
+
+
+shell.prefix(shell_prefix())
+
+
+def run_of(study, wildcards):
+    """The spec that a path stands for."""
+    parts = [study, wildcards.task, *([wildcards.arm] if "arm" in wildcards.keys() else []), f"seed{wildcards.seed}"]
+    path = "/".join(parts)
+    if path not in RUNS:
+        raise WorkflowError(
+            f"{RESULTS}/{path}: no such run in the configuration; its studies are: {', '.join(STUDIES)}"
+        )
+    return RUNS[path]
+
+
+def spec_params(study):
+    """params function: the spec of a run as JSON."""
+    return lambda wildcards: json.dumps(run_of(study, wildcards).model_dump(mode="json"), sort_keys=True)
+
+
+def code_params(study):
+    """params function: fingerprint of the code that a run uses."""
+    return lambda wildcards: run_of(study, wildcards).code_digest
+
+
+def data_of(study):
+    """input function: the manifest of a run's prepared dataset."""
+    return lambda wildcards: f"{DATA}/{run_of(study, wildcards).dataset}/manifest.json"
+
+
+def start_of(study):
+    """input function: the pretraining checkpoint that a run starts from, if any."""
+    return lambda wildcards: run_of(study, wildcards).start_from or []
+
+
+def gpus_for(study):
+    """resources function: GPUs of a run; 0 when it computes on the CPU."""
+    return lambda wildcards: run_of(study, wildcards).gpus
+
+
+def threads_for(study):
+    """threads function: CPU threads of a run."""
+    return lambda wildcards: run_of(study, wildcards).threads
+
+
+def memory_mb(wildcards, attempt):
+    """Main memory of a training job; doubled when it is tried again."""
+    return 3000 * attempt
+
+
+def runtime_minutes(wildcards, attempt):
+    """Time limit of a training job; a job that is tried again resumes, so the limit is per attempt."""
+    return 240 * attempt
+
+
+def folder_of(wildcards, output):
+    """params function: the folder of a job's first output."""
+    return str(Path(output[0]).parent)
+
+
+def tables_of(wildcards, input):
+    """params function: the folder of a figure's tables."""
+    return str(Path(input.runs).parent)
+
+
+def verdicts_of(wildcards, input):
+    """params function: the folder of a figure's verdicts."""
+    return str(Path(input.verdicts).parent)
+
+
+def results_root(wildcards):
+    """params function: the root of the results."""
+    return RESULTS
+
+
+def results_of(study):
+    """The files of a study's runs that its analysis reads."""
+    names = ("summary.json", "events.jsonl", "spec.json", "manifest.json")
+    return [f"{RESULTS}/{run.path}/{name}" for run in CONFIG.runs if run.study == study for name in names]
+
+
+def design_of(wildcards):
+    """A study's design as JSON: who is compared with whom, and which runs there are."""
+    study = CONFIG.studies[wildcards.study]
+    runs = {}
+    for run in CONFIG.study_runs(wildcards.study):
+        runs.setdefault(run.task, {}).setdefault(run.arm, []).append(run.seed)
+    names = {"study": wildcards.study, "baseline": study.baseline, "treatment": study.treatment}
+    return json.dumps({**names, "controls": study.controls, "runs": runs})
+
+
+def dataset_settings(wildcards):
+    """A dataset's variant and settings as JSON."""
+    return json.dumps(CONFIG.datasets[wildcards.dataset].model_dump(mode="json"), sort_keys=True)
+
+
+def data_root_argument():
+    """The user's raw data, where there are any."""
+    return f"--data-root {shlex.quote(CONFIG.data_root)}" if CONFIG.data_root else ""
+
+
+def dataset_code(wildcards):
+    """Fingerprint of the code that prepares a dataset."""
+    return catalog.digest("commands/prepare.py", f"data/{CONFIG.datasets[wildcards.dataset].name}.py")
+
+
+def figures_of(study):
+    """Names of a study's figures: the files in its folder."""
+    return catalog.available(f"analysis/figures/{study}")
+
+
+def figure_files():
+    """Every figure of every study, in both formats."""
+    return [f"{RESULTS}/figures/{s}/{f}.{e}" for s in STUDIES for f in figures_of(s) for e in ("png", "svg")]
+
+
+def figure_code(wildcards):
+    """Fingerprint of the code that draws a figure."""
+    return catalog.digest("commands/figure.py", f"analysis/figures/{wildcards.study}/{wildcards.figure}.py")
