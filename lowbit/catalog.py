@@ -142,17 +142,19 @@ def build(family: str, settings: dict[str, Any] | Settings) -> Any:
     """The object behind `{"name": ..., **settings}`.
 
     Raises:
-        SettingError: for an unknown name, an unknown setting or a value out of range; pydantic's message lists them.
+        SettingError: for an unknown name or setting, with what is allowed.
+        ValueError: for a value out of range, or a setting without default that is not given; pydantic's message.
 
     Example:
         >>> build("softmaxes", {"name": "base2"}).scale == math.log(2)
         True
     """
     given = settings.model_dump() if isinstance(settings, BaseModel) else dict(settings)
-    name = given.pop("name")
-    cls = getattr(
-        importlib.import_module(f"lowbit.{family}.{path_of(family, name).stem}"), _public_class(family, name).name
-    )
+    name = given.pop("name", None)
+    module = f"lowbit.{family}.{path_of(family, name).stem}"
+    for key in given.keys() - signature(family, name).keys():
+        raise SettingError(f"{family}.{name}: unknown setting {key!r}: {suggestion(key, signature(family, name))}")
+    cls = getattr(importlib.import_module(module), _public_class(family, name).name)
     return cls(**given)
 
 

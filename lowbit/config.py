@@ -204,8 +204,10 @@ def _open(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     result = {k: _open(v) for k, v in node.items() if not (k == "required" and isinstance(v, list))}
-    if isinstance(result.get("additionalProperties"), dict):
-        result["additionalProperties"] = {"anyOf": [result["additionalProperties"], {"type": "null"}]}
+    for entries in (result, result.get("patternProperties", {})):
+        for key in entries if entries is not result else ("additionalProperties",):
+            if isinstance(entries.get(key), dict):
+                entries[key] = {"anyOf": [entries[key], {"type": "null"}]}
     return result
 
 

@@ -16,10 +16,10 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(ge=0, lt=1)]
-AboveOne = Annotated[float, Field(gt=1)]
+AboveOne = Annotated[float, Field(gt=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
-SymbolicPositive = Annotated[float, Field(gt=0)] | Literal["ln2", "1/ln2"]
+SymbolicPositive = Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["ln2", "1/ln2"]
 
 variant = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=False))
 

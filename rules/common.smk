@@ -19,9 +19,14 @@ def validated_config():
     try:
         for path in workflow.configfiles:
             read_yaml(path)
-        return validate(raw, ", ".join(map(str, workflow.configfiles)))
+        checked = validate(raw, ", ".join(map(str, workflow.configfiles)))
     except ConfigError as error:
         raise WorkflowError(f"the configuration cannot run:\n{error}") from None
+    if checked.device == "auto" and workflow.resource_settings.nodes is not None:
+        raise WorkflowError(
+            "device: auto would look for a GPU on this machine, but jobs run on others; add --config device=cuda (or cpu)"
+        )
+    return checked
 
 
 CONFIG = validated_config()
@@ -50,7 +55,7 @@ def shell_prefix():
     exports = f"export LOWBIT_PARENT=$PPID LOWBIT_WORKFLOW={arguments}"
     if not workflow.deployment_settings.deployment_method:
         exports += f' PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'
-    return f"{exports}; "
+    return f"set -euo pipefail; {exports}; "
 
 
 shell.prefix(shell_prefix())

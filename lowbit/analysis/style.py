@@ -73,7 +73,9 @@ def arm_styles(tables: Tables) -> dict[str, ArmStyle]:
     styles = {}
     for i, arm in enumerate(tables.arms):
         shrink = 1 - 0.55 * i / max(len(tables.arms) - 1, 1)
-        colour, marker, dash = (choices[i % len(choices)] for choices in (COLOURS, MARKERS, DASHES))
+        # Beyond the palette colours come again, with other markers.
+        colour, dash = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
+        marker = MARKERS[(i + 3 * (i // len(COLOURS))) % len(MARKERS)]
         styles[arm] = ArmStyle(colour, marker, dash, width=3.2 * shrink, order=i)
     return styles
 
@@ -107,7 +109,8 @@ def caption(figure: Figure, tables: Tables, text: str) -> None:
     seeds = tables.runs.groupby(["task", "arm"], sort=False).size().groupby("task", sort=False)
     counts = {task: "-".join(str(n) for n in sorted({size.min(), size.max()})) for task, size in seeds}
     if len(set(counts.values())) == 1:
-        n = f"n = {next(iter(counts.values()))} seeds per arm"
+        only = next(iter(counts.values()))
+        n = f"n = {only} seed{'s' if only != '1' else ''} per arm"
     else:
         n = "n seeds per arm: " + ", ".join(f"{task} {counts[task]}" for task in tables.tasks)
     hardware = " and ".join(sorted(tables.runs["hardware"].unique()))

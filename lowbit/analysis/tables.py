@@ -37,7 +37,7 @@ def read(path: Path) -> pd.DataFrame:
     columns = pd.read_csv(path, nrows=0).columns
     text = {column: str for column in columns if column in TEXT_COLUMNS}
     empty = {column: [""] for column in columns if column not in TEXT_COLUMNS}
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty, float_precision="round_trip")
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty)
 
 
 @dataclass(frozen=True)

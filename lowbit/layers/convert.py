@@ -71,7 +71,8 @@ def convert(model: nn.Module, rules: ConversionRules) -> list[LayerRecord]:
     """Replace linear and convolutional layers in place; weights are carried over.
 
     Returns:
-        One record per layer that has a weight matrix or kernel, and per absorbed norm, in the model's order.
+        One record per linear, 2-d convolutional and embedding layer, then one per absorbed norm, in the model's order.
+        A layer that the model uses under several names is listed under the first and replaced under all.
 
     Raises:
         SettingError: when a pattern matches no layer; lists the layers there are.
@@ -82,15 +83,19 @@ def convert(model: nn.Module, rules: ConversionRules) -> list[LayerRecord]:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise SettingError(f"pattern {pattern!r} matches no layer; layers are: {', '.join(layers) or 'none'}")
     table = []
-    converted = set()
+    replaced: dict[nn.Module, BitLayer] = {}
     for name, layer in layers.items():
         reason = _reason_to_leave(name, layer, rules, exclude)
         if not reason:
-            model.set_submodule(name, _low_bit(layer, rules))
-            converted.add(name)
-        bits = rules.weight.bits if not reason else 8.0 * layer.weight.element_size()
-        table.append(LayerRecord(name, type(layer).__name__, layer.weight.numel(), bits, not reason, reason))
-    return table + _absorb_norms(model, rules, converted)
+            replaced[layer] = _low_bit(layer, rules)
+        now = replaced.get(layer, layer)
+        low_bit = isinstance(now, BitLayer)
+        bits = now.weight_quantizer.bits if low_bit else 8.0 * layer.weight.element_size()
+        table.append(LayerRecord(name, type(layer).__name__, layer.weight.numel(), bits, low_bit, reason))
+    names = [(n, m) for n, m in model.named_modules(remove_duplicate=False) if m in replaced]
+    for name, layer in names:
+        model.set_submodule(name, replaced[layer])
+    return table + _absorb_norms(model, rules, {name for name, _ in names})
 
 
 def _first_and_last(layers: Mapping[str, nn.Module]) -> tuple[str, ...]:
@@ -104,10 +109,12 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _reason_to_leave(name: str, layer: nn.Module, rules: ConversionRules, exclude: tuple[str, ...]) -> str:
-    if rules.weight.bits >= 32 and rules.activation.bits >= 32:
-        return "quantizers are none"
     if isinstance(layer, BitLayer):
         return "is low-bit already"
+    if rules.weight.bits >= 32 and rules.activation.bits >= 32:
+        return "quantizers are none"
+    if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
+        return "nn.MultiheadAttention reads its weight and never calls it"
     if isinstance(layer, nn.Embedding):
         return "embeddings are looked up, not multiplied"
     if not _matches(name, rules.include):

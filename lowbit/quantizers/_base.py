@@ -65,6 +65,12 @@ class Quantizer(ABC):
 
 
 def reduced_dims(x: Tensor, kept: tuple[int, ...]) -> tuple[int, ...]:
-    """The dimensions of x that share a scale when those in `kept` do not."""
-    kept = tuple(d % x.ndim for d in kept) if x.ndim else ()
-    return tuple(d for d in range(x.ndim) if d not in kept)
+    """The dimensions of x that share a scale when those in `kept` do not.
+
+    Raises:
+        ValueError: when no dimension is left: torch would reduce over all of them.
+    """
+    own = {d % x.ndim for d in kept} if x.ndim else set()
+    if own and len(own) == x.ndim:
+        raise ValueError(f"kept {kept} are all dimensions of shape {tuple(x.shape)}; leave one that shares a scale")
+    return tuple(d for d in range(x.ndim) if d not in own)

@@ -30,6 +30,8 @@ class Int8Absmax(Quantizer):
     def quantize(self, x: Tensor, kept: tuple[int, ...] = ()) -> Quantized:
         """Codes -127 to 127 and max|x| / 127."""
         dims = reduced_dims(x, kept if self.granularity == "token" else ())
-        absmax = x.abs().amax(dims, keepdim=True).clamp_(min=1e-5)
+        wide = x.float() if x.element_size() < 4 else x  # bfloat16 would miss 127, float16 overflow at a row of zeros
+        absmax = wide.abs().amax(dims, keepdim=True).clamp_(min=1e-5)
         inv_scale = 127.0 / absmax  # the recipe's order of operations: exact halves stay exact and round to even
-        return Quantized((x * inv_scale).round_().clamp_(-128, 127), absmax / 127.0)
+        codes = (wide * inv_scale).round_().clamp_(-128, 127)
+        return Quantized(codes.to(x.dtype), (absmax / 127.0).to(x.dtype))

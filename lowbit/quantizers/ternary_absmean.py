@@ -51,8 +51,13 @@ class TernaryAbsmean(Quantizer):
 
 
 def _median(magnitude: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Lower median over several dimensions at once, kept as dimensions of size 1."""
+    """Lower median over several dimensions at once, kept as dimensions of size 1.
+
+    Rows are sorted because `torch.median` along a dimension is refused on CUDA when results must be reproducible.
+    """
     kept = [d for d in range(magnitude.ndim) if d not in dims]
-    flat = magnitude.permute(*kept, *dims).flatten(len(kept)) if dims else magnitude.unsqueeze(-1)
-    median = flat.median(-1).values
+    if not kept:
+        return magnitude.median().reshape([1] * magnitude.ndim)
+    flat = magnitude.permute(*kept, *dims).flatten(len(kept))
+    median = flat.sort(-1).values[..., (flat.shape[-1] - 1) // 2]
     return median.reshape([1 if d in dims else magnitude.shape[d] for d in range(magnitude.ndim)])

@@ -78,12 +78,15 @@ class ExponentialSoftmax(ABC):
             query: shape (B, H, S, D).
             key: shape (B, G, L, D); G divides H (grouped-query attention).
             value: shape (B, G, L, E).
-            mask: boolean (True takes part) or additive, broadcastable to (B, H, S, L).
+            mask: boolean (True takes part), or a real number added to the score; broadcastable to (B, H, S, L). Not
+                together with `causal`.
             causal: each position sees itself and earlier ones.
 
         Returns:
-            Shape (B, H, S, E).
+            Shape (B, H, S, E); zeros for a query whose every key is masked.
         """
+        if mask is not None and mask.dtype != torch.bool:
+            mask = mask * self.scale  # PyTorch adds the mask after it has scaled the scores
         return F.scaled_dot_product_attention(
             query,
             key,

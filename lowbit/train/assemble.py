@@ -90,6 +90,8 @@ def assemble(spec: RunSpec, data_folder: Path, ranks: Ranks | None = None) -> Ru
     table = convert(model, conversion_rules(spec))
     dtype = torch.float64 if spec.train.precision == "float64" else torch.float32
     model = with_shared_statistics(model, ranks, spec.device).to(spec.device, dtype)
+    if data.unit == "samples":
+        model = model.to(memory_format=torch.channels_last)  # 1.3 to 1.4 times faster convolutions at 32x32
     optimizer = build_optimizer(model, spec.train)
     run = Run(
         spec=spec,

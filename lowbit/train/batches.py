@@ -117,7 +117,8 @@ class ImageBatches(Batches):
         return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
     def _normalised(self, images: Tensor) -> Tensor:
-        return (images.to(self.mean.dtype) - self.mean) * self.inv_std
+        normalised = (images.to(self.mean.dtype) - self.mean) * self.inv_std
+        return normalised.contiguous(memory_format=torch.channels_last)
 
     def _training_batch(self, indices: Tensor, step: int, epoch: int) -> Batch:
         train = self.spec.train

@@ -105,6 +105,7 @@ def load_state(state: TrainState, path: Path, identity: dict[str, str]) -> dict[
         index, key = name.split(".", 1)
         moments.setdefault(int(index), {})[key] = tensor
     state.optimizer.load_state_dict({"state": moments, "param_groups": content["param_groups"]})
+    _lay_out_like_parameters(state.optimizer)
     lambdas = state.schedule.lr.state_dict()["lr_lambdas"]
     state.schedule.lr.load_state_dict(content["lr"] | {"lr_lambdas": lambdas})
     state.step, state.epoch = content["step"], content["epoch"]
@@ -114,6 +115,14 @@ def load_state(state: TrainState, path: Path, identity: dict[str, str]) -> dict[
     state.dynamics.codes = {n: t.to(device) for n, t in _with_prefix(tensors, "codes.").items()}
     state.dynamics.step = content["dynamics_step"]
     return content["extra"]
+
+
+def _lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Fused kernels walk a parameter and its moments in memory order, so they must have one layout."""
+    for parameter, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if torch.is_tensor(moment) and moment.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter).copy_(moment)
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ def evaluate(
         ranks: each process takes a share of every batch.
     """
     model.eval()
-    sums: torch.Tensor | float = 0.0
+    sums = torch.zeros(2, dtype=torch.float64, device=next(model.parameters()).device)
     count = 0
     for batch in batches:
         count += batch.count
@@ -55,6 +55,6 @@ def evaluate(
         logits = logits.flatten(0, -2)
         loss = softmax.cross_entropy(logits, part.labels.flatten(), reduction="sum")
         correct = (logits.argmax(-1) == part.labels.flatten()).sum()
-        sums = sums + torch.stack([loss.double(), correct.double()])
-    loss, correct = ranks.sum(torch.as_tensor(sums)).tolist()
+        sums += torch.stack([loss.double(), correct.double()])
+    loss, correct = ranks.sum(sums).tolist()
     return results_of(loss / count, correct / count, unit)

@@ -6,8 +6,8 @@
         yield GradientsReady                 (only when a listener asked for gradients)
         clip, update
         every `log_every` steps, and before what follows:
-            read the pending losses from the device; yield StepsFinished, or stop at the first NaN with RunFailed
-        when an evaluation is due: yield Evaluated
+            read the pending losses from the device; yield StepsFinished; stop at the first NaN with RunFailed
+        when an evaluation is due: yield Evaluated, or stop with RunFailed
         yield StateReady                     (weights and optimizer agree with everything yielded so far)
     evaluate the test split once; yield RunFinished
 
@@ -100,7 +100,7 @@ class RunFinished:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFailed:
-    """The loss became NaN or infinite at a step; nothing later is written."""
+    """The loss, its gradient or the validation loss became NaN or infinite at a step; nothing later is written."""
 
     step: int
     loss: float

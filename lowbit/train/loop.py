@@ -1,5 +1,6 @@
 """The training loop: a flat generator of the events that `lowbit.train.events` describes."""
 
+import itertools
 import math
 import resource
 import time
@@ -28,10 +29,18 @@ from lowbit.train.reproducibility import derived_seed
 
 
 class DivergedError(UserError):
-    """The training loss became NaN or infinite."""
+    """A loss, or the gradient on which the next one rests, became NaN or infinite.
 
-    def __init__(self, step: int, loss: float):
-        super().__init__(f"loss is {loss} at step {step}; lower the learning rate, warm up longer or clip gradients")
+    Args:
+        step: at which.
+        quantity: what is not finite.
+        value: of it.
+    """
+
+    def __init__(self, step: int, quantity: str, value: float):
+        super().__init__(
+            f"{quantity} is {value} at step {step}; lower the learning rate, warm up longer or clip gradients"
+        )
         self.step = step
 
 
@@ -43,7 +52,7 @@ def train(run: Run, want_gradients: Callable[[], bool] = lambda: False) -> Itera
         want_gradients: asked at every step whether to yield `GradientsReady`.
 
     Raises:
-        DivergedError: at the first loss that is not finite, after `RunFailed`.
+        DivergedError: at the first loss or gradient norm that is not finite, after `RunFailed`.
     """
     spec, state = run.spec, run.state
     recipe, per_epoch = spec.train, run.batches.steps_per_epoch
@@ -57,7 +66,7 @@ def train(run: Run, want_gradients: Callable[[], bool] = lambda: False) -> Itera
         # Layers that draw random numbers get those of this step, whether or not the run was interrupted before it.
         torch.manual_seed(derived_seed(spec.seed, "step", state.step))
         if spec.quantization.blend_epochs:
-            set_blend(state.model, min(1.0, state.epoch / spec.quantization.blend_epochs))
+            set_blend(state.model, blend_of(run, state.step))
         batch = run.batches.training(state.step)
         sums = forward_backward(run, batch)
         run.ranks.sum_gradients(parameters)
@@ -82,21 +91,44 @@ def train(run: Run, want_gradients: Callable[[], bool] = lambda: False) -> Itera
         if evaluation_due or len(pending) >= spec.record.log_every:
             records = read_from_device(run, pending, time.perf_counter() - since)
             pending, since = [], time.perf_counter()
-            for record in records:
-                if not math.isfinite(record["loss"]):
-                    yield RunFailed(step=record["step"], loss=record["loss"])
-                    raise DivergedError(record["step"], record["loss"])
-            yield StepsFinished(records=records)
+            sound = tuple(itertools.takewhile(_is_finite, records))
+            if sound:
+                yield StepsFinished(records=sound)
+            if len(sound) < len(records):
+                yield from _fail(records[len(sound)])
             best = False
             if evaluation_due:
                 result = evaluate_split(run, "validation")
-                best = state.remember_if_best(result["loss"])
+                if not math.isfinite(result["loss"]):
+                    yield from _fail({"step": state.step, "validation loss": result["loss"]})
+                # Half-quantized weights may have a lower loss than the network that the run ends with can reach.
+                if blend_of(run, state.step - 1) == blend_of(run, run.steps - 1):
+                    best = state.remember_if_best(result["loss"])
                 record = {"step": state.step, "epoch": state.epoch, "split": "validation", **result}
                 yield Evaluated(record=record, best=best)
                 since = time.perf_counter()
             yield StateReady(state=state, best=best)
 
+    set_blend(state.model, blend_of(run, run.steps - 1))  # as in the last step, also when resumed after it
     yield RunFinished(state=state, results=results_on_test(run))
+
+
+def blend_of(run: Run, step: int) -> float:
+    """Lambda of the quantization warm-up in an optimizer step, counted from 0."""
+    epochs = run.spec.quantization.blend_epochs
+    return min(1.0, step / run.batches.steps_per_epoch / epochs) if epochs else 1.0
+
+
+def _is_finite(record: dict[str, Any]) -> bool:
+    return math.isfinite(record["loss"]) and math.isfinite(record["gradient_norm"])
+
+
+def _fail(record: dict[str, Any]) -> Iterator[Event]:
+    """Say at which step which quantity is not finite, and end the run."""
+    quantity = next(n for n in ("loss", "gradient_norm", "validation loss") if not math.isfinite(record.get(n, 0.0)))
+    value = record[quantity]
+    yield RunFailed(step=record["step"], loss=record.get("loss", value))
+    raise DivergedError(record["step"], quantity.replace("_", " "), value)
 
 
 def forward_backward(run: Run, batch: Batch) -> Tensor:

@@ -32,5 +32,5 @@ def observers_of(spec: RunSpec, work: Path) -> list[Listener]:
     if record.wandb:
         from lowbit.train.listeners.wandb import WeightsAndBiases
 
-        observers.append(WeightsAndBiases(work / "wandb", spec))
+        observers.append(WeightsAndBiases(work, spec))
     return observers

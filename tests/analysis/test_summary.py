@@ -13,11 +13,25 @@ from lowbit.commands import summary as command
 
 REPORT = Path(__file__).parents[2] / "report"
 RECORD = verdicts.Verdict(
-    id="softmax/digits/accuracy", study="softmax", task="digits", claim="Base-2 softmax keeps accuracy within 1 point",
-    source="a guide", measure="test accuracy; base2 against standard", unit="points", estimate=-0.123, interval=(-0.4, 0.154),
-    level=0.9, n=5, threshold=1.0, device="cpu: a_chip, 1 thread", verdict="supported", figure="figures/softmax/x.png",
-    p=0.0123, p_holm=0.0369, note="gradient scale alone (loss_ln2) +0.1 points",
-)  # fmt: skip
+    id="softmax/digits/accuracy",
+    study="softmax",
+    task="digits",
+    claim="Base-2 softmax keeps accuracy within 1 point",
+    source="a guide",
+    measure="test accuracy; base2 against standard",
+    unit="points",
+    estimate=-0.123,
+    interval=(-0.4, 0.154),
+    level=0.9,
+    n=5,
+    threshold=1.0,
+    device="cpu: a_chip, 1 thread",
+    verdict="supported",
+    figure="figures/softmax/x.png",
+    p=0.0123,
+    p_holm=0.0369,
+    note="gradient scale alone (loss_ln2) +0.1 points",
+)
 
 
 def test_a_verdict_in_words():
@@ -69,7 +83,7 @@ def test_a_file_that_is_no_verdict_file_is_refused(tmp_path):
 @pytest.mark.parametrize("name", [*figures.available("softmax"), "a_figure_of_your_own"])
 def test_the_caption_of_every_figure_can_be_rendered(name):
     class Snakemake:
-        class wildcards:  # noqa: N801
+        class wildcards:
             study, figure = "softmax", name
 
     caption = Environment().from_string((REPORT / "figure.rst").read_text()).render(snakemake=Snakemake)

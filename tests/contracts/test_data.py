@@ -19,6 +19,7 @@ sys.path.append(str(Path(__file__).parents[1] / "data"))
 from tiny_sources import SOURCES, TinySource
 
 NAMES = catalog.available("data")
+IMAGES = [name for name in NAMES if catalog.base_class("data", name) == "ImageDataset"]
 PIECES = r"\n\n|<\|endoftext\|>"
 FROM_NOTHING = TinySource(lambda root, patch: None, {})
 
@@ -136,17 +137,15 @@ def test_no_sample_is_in_two_splits(prepared):
         assert not content[one] & content[other], (one, other)
 
 
+@pytest.mark.parametrize("prepared", IMAGES, indirect=True, scope="module")
 def test_mean_and_std_are_those_of_the_training_images(prepared):
-    if prepared.manifest["kind"] == "text":
-        pytest.skip("text has no pixels")
     images = load_split(prepared.folder, "train")["images"].astype(np.float64) / 255
     np.testing.assert_allclose(prepared.manifest["mean"], images.mean(axis=(0, 2, 3)), atol=1e-8)
     np.testing.assert_allclose(prepared.manifest["std"], images.std(axis=(0, 2, 3)), atol=1e-8)
 
 
+@pytest.mark.parametrize("prepared", IMAGES, indirect=True, scope="module")
 def test_every_class_is_in_every_split_of_a_balanced_source(prepared):
-    if prepared.manifest["kind"] == "text":
-        pytest.skip("text has no classes")
     classes = range(len(prepared.manifest["classes"]))
     for split in SPLITS:
         counts = np.bincount(load_split(prepared.folder, split)["labels"], minlength=len(classes))

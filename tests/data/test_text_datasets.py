@@ -1,27 +1,21 @@
 """Texts: nothing is lost or invented by a tokenizer, and no text is in two splits."""
 
 import ast
-import functools
 import hashlib
 import itertools
 import json
-import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny_sources import SOURCES
 from tokenizers import Tokenizer
 
 from lowbit import catalog
-from lowbit.data import _tokenize, stdlib_text
+from lowbit.data import stdlib_text
 from lowbit.data._base import SPLITS, DataError, load_split
-from lowbit.data._documents import Document, cut, divided, limited, normalised, without_repeats
-
-LETTERS = st.text(alphabet="ab é\n.", max_size=60)
+from lowbit.data._documents import normalised
 
 
 @pytest.fixture
@@ -47,11 +41,6 @@ def decoded(folder, split: str) -> str:
     if (folder / "tokenizer.json").exists():
         return Tokenizer.from_file(str(folder / "tokenizer.json")).decode(tokens.tolist())
     return tokens.astype(np.uint8).tobytes().decode()
-
-
-@functools.cache
-def small_encoding() -> Tokenizer:
-    return _tokenize._learnt("low-bit nets learn with few levels\n" * 20, 300)
 
 
 @pytest.fixture(scope="module", params=["bytes", "bpe"])
@@ -114,40 +103,6 @@ def test_a_byte_pair_encoding_is_the_same_in_another_process(prepare, root, tmp_
     command = [sys.executable, "-c", code, json.dumps(settings), str(tmp_path / "there"), str(root)]
     subprocess.run(command, check=True, env={"PYTHONHASHSEED": "7", "PYTHONPATH": str(catalog.PACKAGE.parent)})
     assert json.loads((tmp_path / "there" / "manifest.json").read_text()) == expected
-
-
-@given(st.text(max_size=300))
-def test_nothing_is_unknown_to_a_byte_pair_encoding(text):
-    model = small_encoding()
-    assert model.decode(_tokenize._encoded(model, text).tolist()) == text
-
-
-@given(LETTERS.map(lambda text: text * 9), st.integers(2, 40))
-def test_chunks_add_up_to_the_text(text, size):
-    _tokenize._CHUNK, before = size, _tokenize._CHUNK
-    try:
-        chunks = list(_tokenize._chunks(text))
-    finally:
-        _tokenize._CHUNK = before
-    assert "".join(chunks) == text
-    assert all(0 < len(chunk) <= size for chunk in chunks)
-
-
-@pytest.mark.parametrize(("vocabulary", "dtype"), [(65_535, np.uint16), (65_536, np.uint32)])
-def test_tokens_are_as_wide_as_the_vocabulary_needs(vocabulary, dtype, monkeypatch):
-    class Stub:
-        def get_vocab_size(self):
-            return vocabulary
-
-        def to_str(self):
-            return "{}"
-
-    monkeypatch.setattr(_tokenize, "_learnt", lambda text, size: Stub())
-    monkeypatch.setattr(_tokenize, "_encoded", lambda model, text: np.array([0, vocabulary - 1], dtype=np.uint32))
-    documents = {split: [Document("a", "text")] for split in SPLITS}
-    raw = _tokenize.text_splits(documents, "\n", "bpe", 300, "test", {})
-    assert raw.arrays["test"]["tokens"].dtype == dtype
-    assert raw.arrays["test"]["tokens"][1] == vocabulary - 1
 
 
 def test_docstrings_are_taken_in_the_order_of_the_source(tmp_path):
@@ -254,34 +209,3 @@ def test_text_that_is_not_utf8_is_named(prepare, root):
     (root / "latin.txt").write_bytes("naïve".encode("latin-1"))
     with pytest.raises(DataError, match=r"latin\.txt: not UTF-8 .*position 2.*convert the file"):
         prepare(files=["*.txt"])
-
-
-@given(st.lists(LETTERS, max_size=8))
-def test_paragraphs_are_left_out_only_when_they_occurred(texts):
-    documents = [Document(str(n), text) for n, text in enumerate(texts)]
-    left = [normalised(p) for d in without_repeats(documents) for p in d.text.split("\n\n")]
-    assert set(left) == {normalised(p) for text in texts for p in re.split(r"\n\s*\n", text)} - {""}
-    assert len(left) == len(set(left))
-
-
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=60, unique=True), st.integers(0, 3))
-def test_a_division_keeps_every_document_once(sizes, seed):
-    documents = [Document(str(size), "x" * size) for size in sizes]
-    parts = divided(documents, 0.2, 0.3, seed)
-    assert sorted(d.key for part in parts.values() for d in part) == sorted(d.key for d in documents)
-    total, largest = sum(sizes), max(sizes)
-    assert abs(sum(d.bytes for d in parts["test"]) - 0.3 * total) <= largest
-    assert abs(sum(d.bytes for d in parts["validation"]) - 0.2 * total) <= largest
-
-
-@given(st.lists(LETTERS, max_size=6), st.integers(0, 200))
-def test_limited_text_is_a_beginning_of_at_most_the_size(texts, size):
-    short = list(limited([Document(str(n), text) for n, text in enumerate(texts)], size))
-    assert sum(d.bytes for d in short) <= size
-    assert all(text.startswith(d.text) for text, d in zip((t for t in texts if t), short, strict=False))
-
-
-def test_a_cut_falls_on_a_line_end_and_never_inside_a_character():
-    assert cut(Document("a", "first\nsecond\nthird"), 14).text == "first\nsecond"
-    assert cut(Document("a", "ééé"), 3).text == "é"
-    assert cut(Document("a", "short"), 5).text == "short"

@@ -6,23 +6,7 @@ from typing import Any
 
 from lowbit.train.events import Evaluated, Event, RunStarted, StepsFinished
 from lowbit.train.listeners._base import Listener
-
-
-def keep_until(path: Path, step: int) -> None:
-    """Cut a JSONL file after the last line of a step, and a half-written line at its end.
-
-    Args:
-        path: of the file; need not exist.
-        step: last step whose lines stay.
-    """
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n") or json.loads(line)["step"] > step:
-            break
-        kept.append(line)
-    path.write_text("".join(kept), encoding="utf-8")
+from lowbit.train.listeners._lines import reopen
 
 
 class JsonLines(Listener):
@@ -42,9 +26,7 @@ class JsonLines(Listener):
         """Write what the event holds and flush it."""
         match event:
             case RunStarted():
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                keep_until(self.path, event.first_step)
-                self.stream = self.path.open("a", encoding="utf-8")
+                self.stream = reopen(self.path, lambda line: line["step"] <= event.first_step)
             case StepsFinished():
                 self._write("step", *event.records)
             case Evaluated():

@@ -45,7 +45,8 @@ def _panel(axes: Axes, tables: Tables, task: str, measure: str) -> None:
 
 def _reference(axes: Axes, tables: Tables, task: str) -> None:
     reference = tables.runs.loc[tables.runs["task"] == task, "reference_accuracy_percent"].iloc[0]
-    if np.isfinite(reference):
+    low, high = axes.get_ylim()
+    if low < reference < high:
         axes.axhline(reference, color="0.4", linestyle=":", linewidth=1)
         place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points", "ha": "right"}
         axes.annotate(f"reference {reference:.1f} %", (1, reference), color="0.4", fontsize=8, **place)

@@ -52,7 +52,7 @@ def _panel(axes: Axes, tables: Tables, task: str, measure: str) -> None:
     for arm in shown:
         runs = tables.runs_of(task, arm)
         x = _temperature(runs) * _beside(runs)
-        dots = {**styles[arm].dots, "markersize": max(11 - 5 * taken[x], 3)}
+        dots = {**styles[arm].dots, "markersize": max(11 - 5 * taken[x], 4)}
         taken[x] += 1
         if not _pure(runs):
             dots = {**dots, "markerfacecolor": "none", "markeredgecolor": styles[arm].colour, "markeredgewidth": 1.2}

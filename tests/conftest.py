@@ -1,0 +1,43 @@
+"""What every test shares: one CPU thread, and no test that is skipped unnoticed in CI."""
+
+import os
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+for variable in ("LOWBIT_PARENT", "LOWBIT_WORKFLOW", "CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"):
+    os.environ.pop(variable, None)
+
+MAY_BE_SKIPPED = ("needs a GPU",)
+_skipped: list[str] = []
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs a GPU where there is none."""
+    without_gpu = not os.path.isdir("/proc/driver/nvidia/gpus")  # noqa: PTH112
+    for item in items:
+        if item.get_closest_marker("gpu") and without_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU: no NVIDIA device on this machine"))
+
+
+def pytest_runtest_logreport(report):
+    """Remember tests that CI should have run."""
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+        if not reason.startswith(MAY_BE_SKIPPED):
+            _skipped.append(f"{report.nodeid}: {reason}")
+
+
+def pytest_sessionfinish(session):
+    """In CI a skipped test is a failed one, unless the machine cannot have what it needs."""
+    if os.environ.get("CI") and _skipped:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Name the tests that CI should have run."""
+    if os.environ.get("CI") and _skipped:
+        terminalreporter.section("skipped, but CI must run them")
+        for line in _skipped:
+            terminalreporter.line(line)

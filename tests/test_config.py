@@ -1,0 +1,221 @@
+"""Configuration: what is shipped resolves; what is wrong stops with its place, what is allowed and what to do."""
+
+import copy
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from lowbit.config import json_schemas, load, validate
+from lowbit.config_arms import laid_over
+from lowbit.config_errors import ConfigError
+from lowbit.config_files import merged, read_yaml
+from lowbit.spec import RunSpec
+
+ROOT = Path(__file__).parent.parent
+OVERLAYS = sorted([*ROOT.glob("studies/*.yaml"), *ROOT.glob("tests/configs/*.yaml")])
+DEFAULT = read_yaml(ROOT / "workflow_config.yaml")
+
+
+def changed(place: str, value) -> dict:
+    """The default configuration with one place set."""
+    raw = copy.deepcopy(DEFAULT)
+    *groups, last = place.split("/")
+    here = raw
+    for group in groups:
+        here = here[group]
+    here[last] = value
+    return raw
+
+
+ARMS = "studies/softmax/arms"
+WRONG = {
+    "unknown top key": ("reslts", 1, r"reslts: unknown key; .*did you mean 'results'"),
+    "unknown key": (
+        "tasks/digits_vit/model/dpth",
+        1,
+        r"tasks\.digits_vit\.model\.dpth: unknown key; .*did you mean 'depth'",
+    ),
+    "misspelt variant": (
+        "tasks/digits_vit/model",
+        {"name": "vitt"},
+        r"tasks\.digits_vit\.model\.name: unknown variant 'vitt'; must be one of .*did you mean 'vit'",
+    ),
+    "misspelt softmax in an arm": (
+        f"{ARMS}/base2",
+        {"softmax": {"name": "base3"}},
+        r"arms\.base2\.softmax\.name: unknown variant 'base3'.*\(task digits_resnet18, digits_vit, stdlib_gpt\)",
+    ),
+    "out of range": ("tasks/digits_vit/train/epochs", 0, r"digits_vit\.train\.epochs: must be greater than 0.*got 0"),
+    "not a number": ("tasks/digits_vit/train/lr", "fast", r"digits_vit\.train\.lr: .*valid number.*got 'fast'"),
+    "parameter of another model": (
+        f"{ARMS}/base2",
+        {"model": {"depth": 3}},
+        r"arms\.base2\.model\.depth: unknown key; .*\(task digits_resnet18\)",
+    ),
+    "attention without attention": (
+        f"{ARMS}/base2",
+        {"softmax": {"name": "base2"}, "softmax_where": "attention"},
+        r"arms\.base2\.softmax_where: model resnet18 has no attention; use loss",
+    ),
+    "setting without effect": (
+        f"{ARMS}/base2",
+        {"train": {"momentum": 0.5}},
+        r"arms\.base2\.train\.momentum: has no effect with optimizer adamw.*\(task digits_vit, stdlib_gpt\)",
+    ),
+    "image setting on text": (
+        f"{ARMS}/base2",
+        {"train": {"mixup": 0.5}},
+        r"train\.mixup: acts on images only.*\(task stdlib_gpt\)",
+    ),
+    "text setting on images": (f"{ARMS}/base2", {"context": 32}, r"base2\.context: acts on text only"),
+    "twin arms": (
+        f"{ARMS}/twin",
+        {"softmax": {"name": "base_e"}},
+        r"arms\.twin: resolves to the same run as arm standard",
+    ),
+    "unknown baseline": (
+        "studies/softmax/baseline",
+        "standrd",
+        r"baseline: no such arm 'standrd'.*did you mean 'standard'",
+    ),
+    "unknown control": ("studies/softmax/controls", {"nope": "base2"}, r"control nope\): no such arm 'nope'"),
+    "unknown task": (
+        "studies/softmax/tasks/nope",
+        {"seeds": 1},
+        r"tasks\.nope: no such task; must be one of digits_resnet18",
+    ),
+    "task of an arm": (
+        f"{ARMS}/base2",
+        {"tasks": ["nope"]},
+        r"arms\.base2\.tasks: 'nope' must be one of digits_resnet18",
+    ),
+    "no seeds": ("studies/softmax/tasks/digits_vit", {"seeds": 0}, r"digits_vit\.seeds: must be at least 1, got 0"),
+    "unknown dataset": ("tasks/digits_vit/dataset", "digts", r"digits_vit\.dataset: 'digts' must be one of digits"),
+    "text model on images": (
+        "tasks/stdlib_gpt/dataset",
+        "digits",
+        r"stdlib_gpt\.model: gpt reads text, but dataset digits has images",
+    ),
+    "missing": ("tasks/digits_vit", {"dataset": "digits"}, r"tasks\.digits_vit\.model: is required"),
+    "bad name": (f"{ARMS}/Base 2", {"softmax": {"name": "base2"}}, r"arms\.Base 2"),
+}
+
+
+@pytest.mark.parametrize(("place", "value", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_input_is_explained(place, value, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        validate(changed(place, value))
+    assert all(line.startswith("workflow_config.yaml: ") for line in str(caught.value).splitlines())
+
+
+def test_two_arms_with_one_name(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("studies:\n  softmax:\n    arms:\n      base2: {}\n      base2: {}\n")
+    with pytest.raises(ConfigError, match=r"config.yaml: line 5: 'base2' stands here and on line 4; .*rename"):
+        read_yaml(path)
+
+
+def test_no_yaml(tmp_path):
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    with pytest.raises(ConfigError, match="must be a mapping"):
+        read_yaml(tmp_path / "list.yaml")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        read_yaml(tmp_path / "broken.yaml")
+
+
+def test_the_default_study_resolves_as_described():
+    config = load(ROOT / "workflow_config.yaml")
+    assert {r.arm for r in config.runs} == {"standard", "base2", "e_t1443", "base2_t0693", "loss_ln2"}
+    seeds = {t: len({r.seed for r in config.runs if r.task == t}) for t in config.tasks}
+    assert max(seeds.values()) >= 5
+    assert min(seeds.values()) >= 3
+    assert len({r.path for r in config.runs}) == len(config.runs)
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda p: p.name)
+def test_every_shipped_overlay_resolves(path):
+    assert load(ROOT / "workflow_config.yaml", path, data_root="data").runs
+
+
+def test_a_change_moves_only_the_runs_it_changes():
+    before = {r.path: r.to_json() for r in validate(DEFAULT).runs}
+    raw = changed(f"{ARMS}/loss_ln2/loss/scale", 0.5)
+    after = {r.path: r.to_json() for r in validate(raw).runs}
+    moved = {path for path in after if after[path] != before[path]}
+    assert moved == {path for path in before if "/loss_ln2/" in path}
+    more = {r.path for r in validate(changed("studies/softmax/tasks/digits_vit", {"seeds": 4})).runs}
+    assert more - before.keys() == {f"softmax/digits_vit/{arm}/seed3" for arm in DEFAULT["studies"]["softmax"]["arms"]}
+
+
+def test_a_spec_survives_json_and_is_frozen():
+    spec = validate(DEFAULT).runs[0]
+    again = RunSpec.model_validate(json.loads(spec.to_json()))
+    assert again == spec
+    assert again.to_json() == spec.to_json()
+    with pytest.raises(ValueError, match="frozen"):
+        spec.seed = 1
+
+
+def test_the_spec_holds_nothing_volatile():
+    text = validate(DEFAULT).runs[0].to_json()
+    assert str(ROOT) not in text
+    assert str(Path.home()) not in text
+
+
+def test_code_of_a_run_names_its_variants():
+    runs = validate(DEFAULT).runs
+    base2 = {r.arm for r in runs if "softmaxes/base2.py" in r.code}
+    assert base2 == {"base2", "base2_t0693"}
+
+
+def test_pretraining_is_shared_by_arms_and_full_precision():
+    config = load(ROOT / "workflow_config.yaml", ROOT / "tests/configs/tiny.yaml")
+    assert [r.path for r in config.pretraining] == ["pretrain/digits_vit/seed0", "pretrain/digits_vit/seed1"]
+    assert config.pretraining[0].quantization.weight.name == "none"
+    assert config.pretraining[0].record.save_checkpoints
+    starts = {r.arm: r.start_from for r in config.runs if r.seed == 1}
+    assert starts["pretrained"] == "results/pretrain/digits_vit/seed1/weights.safetensors"
+    assert starts["standard"] is None
+
+
+def test_overlays_merge_replace_and_drop():
+    assert merged({"a": {"b": 1, "c": [1, 2]}}, {"a": {"c": [3]}}) == {"a": {"b": 1, "c": [3]}}
+    config = validate(changed("studies/softmax/tasks/stdlib_gpt", None))
+    assert "stdlib_gpt" not in config.studies["softmax"].tasks
+
+
+def test_another_variant_replaces_settings_of_the_old_one():
+    task = {"softmax": {"name": "base_b", "base": 3.0, "temperature": 2.0}}
+    assert laid_over(task, {"softmax": {"name": "base2"}}) == {"softmax": {"name": "base2"}}
+    assert laid_over(task, {"softmax": {"base": 4.0}})["softmax"] == {"name": "base_b", "base": 4.0, "temperature": 2.0}
+
+
+@pytest.mark.parametrize("name", ["workflow_config.schema.json", "overlay.schema.json"])
+def test_schemas_are_in_step(name):
+    assert (ROOT / "schemas" / name).read_text() == json_schemas()[name], "run: python -m lowbit schema"
+
+
+@pytest.mark.parametrize("path", [ROOT / "workflow_config.yaml", *OVERLAYS], ids=lambda p: p.name)
+def test_shipped_files_name_and_satisfy_their_schema(path):
+    first = path.read_text().splitlines()[0]
+    assert first.startswith("# yaml-language-server: $schema=")
+    schema = json.loads((path.parent / first.partition("=")[2]).read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"tasks": {"x": {"model": {"name": "vitt"}}}}, schema)
+
+
+def test_the_configuration_is_read_in_milliseconds_without_torch():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from lowbit.config import load; load('workflow_config.yaml').runs; print('torch' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

@@ -1,0 +1,111 @@
+"""A copy of the project whose files may be edited, and Snakemake run in it."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIG = ["--configfile", "workflow_config.yaml", "tests/configs/tiny.yaml"]
+
+
+class Project:
+    """A copy of the project in a folder of its own.
+
+    Args:
+        folder: new folder of the copy.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("lowbit", "rules", "report", "envs", "profiles", "tests/configs"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("Snakefile", "workflow_config.yaml"):
+            shutil.copy(ROOT / name, folder / name)
+
+    def command(self, *arguments: str) -> list[str]:
+        """`python -m snakemake`, which takes the package from the folder it runs in."""
+        return [sys.executable, "-m", "snakemake", *arguments, *CONFIG]
+
+    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run Snakemake to its end; its whole output is in `stdout`."""
+        result = subprocess.run(
+            self.command(*arguments), cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=self.environment(),
+        )  # fmt: skip
+        assert not check or result.returncode == 0, result.stdout
+        return result
+
+    def lowbit(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Run a command of the package."""
+        command = [sys.executable, "-m", "lowbit", *arguments]
+        return subprocess.run(command, cwd=self.folder, text=True, capture_output=True, env=self.environment())
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """Start Snakemake in a process group of its own, as a terminal does."""
+        return subprocess.Popen(
+            self.command(*arguments), cwd=self.folder, start_new_session=True, env=self.environment(),
+            stdout=(self.folder / "started.log").open("w"), stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a user's shell; coverage of the package in use stays out."""
+        return {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace one piece of text in one file."""
+        path = self.folder / name
+        text = path.read_text()
+        assert text.count(old) >= 1, f"{old!r} is not in {name}"
+        path.write_text(text.replace(old, new, 1))
+
+    def planned(self, *arguments: str) -> set[str]:
+        """What a dry run would do: `rule` or `rule:wildcard values`."""
+        return planned_jobs(self.snakemake("--dry-run", *arguments).stdout)
+
+    def training_processes(self) -> list[int]:
+        """Processes of `python -m lowbit train` that run in this folder."""
+        found = []
+        for process in Path("/proc").iterdir():
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+                here = (process / "cwd").resolve() == self.folder.resolve()
+            except OSError:
+                continue
+            if here and words[1:4] == [b"-m", b"lowbit", b"train"]:
+                found.append(int(process.name))
+        return found
+
+
+def planned_jobs(output: str) -> set[str]:
+    """The jobs that a dry run lists."""
+    jobs = set()
+    for block in re.split(r"\n\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ [\d:]+ \d{4}\]\n", output)[1:]:
+        rule = re.match(r"(?:local)?rule (\w+):", block).group(1)
+        wildcards = re.search(r"^ +wildcards: (.+)$", block, re.MULTILINE)
+        values = [pair.split("=")[1] for pair in wildcards.group(1).split(", ")] if wildcards else []
+        jobs.add(":".join([rule, *values]))
+    return jobs
+
+
+def wait_for(condition, seconds: float, what: str):
+    """Poll until a condition gives something true, and return that."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise AssertionError(f"waited {seconds} s for {what}")
+
+
+def end_group(process: subprocess.Popen) -> None:
+    """Make sure that nothing of a started Snakemake is left."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    process.wait(30)
