@@ -9,11 +9,16 @@ from lowbit.catalog import suggestion
 from lowbit.errors import UserError
 
 _WORDS = {
-    "greater_than": "must be greater than {gt}, got {given!r}",
-    "greater_than_equal": "must be at least {ge}, got {given!r}",
-    "less_than": "must be less than {lt}, got {given!r}",
-    "less_than_equal": "must be at most {le}, got {given!r}",
-    "literal_error": "must be {expected}, got {given!r}",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "float_parsing": "must be a valid number",
+    "int_parsing": "must be a valid integer",
+    "string_pattern_mismatch": "must match {pattern}",
+}
+_COMPLETE = {
     "missing": "is required; add it",
     "union_tag_not_found": "needs a `name`: one of the variants of this family",
 }
@@ -73,19 +78,24 @@ def explain(error: ValidationError, raw: Any, root: type[BaseModel], place: str 
         root: the model that was validated; tells which keys are allowed where.
         place: prefix of every path.
     """
-    lines = []
+    faults: dict[str, list[str]] = {}  # several for one place when none of the forms that a value may have fits
+    given: dict[str, str] = {}
     for fault in error.errors():
-        path = _place(fault["loc"], raw)
-        given, context = fault["input"], fault.get("ctx", {})
+        path, context = _place(fault["loc"], raw), fault.get("ctx", {})
+        got = ""
         if fault["type"] == "extra_forbidden":
             text = f"unknown key; {suggestion(path[-1], _allowed_keys(path[:-1], raw, root))}"
         elif fault["type"] == "union_tag_invalid":
             path.append("name")
             allowed = [tag.strip("' ") for tag in context["expected_tags"].split(",")]
             text = f"unknown variant {context['tag']!r}; {suggestion(context['tag'], allowed)}"
-        elif fault["type"] in _WORDS:
-            text = _WORDS[fault["type"]].format(given=given, **context)
+        elif fault["type"] in _COMPLETE:
+            text = _COMPLETE[fault["type"]]
         else:
-            text = f"{fault['msg'][0].lower() + fault['msg'][1:]}, got {given!r}"
-        lines.append(".".join(filter(None, [place, *path])) + f": {text}")
-    return "\n".join(dict.fromkeys(lines))
+            plain = fault["msg"][0].lower() + fault["msg"][1:]
+            text = _WORDS[fault["type"]].format(**context) if fault["type"] in _WORDS else plain
+            got = f", got {fault['input']!r}"
+        where = ".".join(filter(None, [place, *path]))
+        faults.setdefault(where, []).append(text)
+        given[where] = got
+    return "\n".join(f"{where}: {', or '.join(dict.fromkeys(texts))}{given[where]}" for where, texts in faults.items())

@@ -87,7 +87,9 @@ class Training(Settings):
     precision: Literal["float32", "bfloat16", "float64"] = Field(
         "float32", description="bfloat16: autocast with float32 latent weights, norms, scales, softmax and loss."
     )
-    evaluations_per_epoch: Count = Field(1, description="Validation passes per epoch.")
+    evaluations_per_epoch: Positive = Field(
+        1.0, description="Validation passes per epoch; a fraction skips epochs. The last step is always validated."
+    )
     validation_batch_size: Count = Field(
         256, description="Samples per validation batch; changes speed, not results beyond rounding."
     )

@@ -18,6 +18,7 @@ LEVELS = (
     ("compressors", "layers", "data"),
     ("distributed", "models", "estimators"),
     ("analysis", "train"),
+    ("benchmarks",),
     ("commands", "__main__", "__init__"),
 )
 CONFIG = LEVELS[2]

@@ -84,7 +84,7 @@ def _raw_variance(design: Design, task: str, runs: pd.DataFrame, comparisons: pd
     factor = (treated["gradient_factor"] / reference["gradient_factor"]).iloc[0] ** 2
     if row is None or not math.isfinite(row["mean"]) or not math.isfinite(factor):
         return []
-    return [f"raw variance ratio {math.exp(row['mean']):.2f}, of which the scale of the loss alone makes {factor:.2f}"]
+    return [f"raw variance ratio {math.exp(row['mean']):.2f}, where the scale of the loss alone predicts {factor:.2f}"]
 
 
 def _scale_only_arms(

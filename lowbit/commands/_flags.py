@@ -26,7 +26,7 @@ _FAMILIES = {
 _ALIASES = {"softmax.temperature": "--temperature"}
 _RENAMED = {"loss.scale": "--loss-scale"}
 _OLD_NAMES = {"softmax": {"standard": "base_e"}}
-_NOT_A_FLAG = {"dataset", "study", "task", "arm", "start_from"}
+_ELSEWHERE = {"dataset"}  # a flag of the command itself, beside the folders
 
 
 class _Set(argparse.Action):
@@ -57,13 +57,12 @@ def _kind(annotation: Any) -> dict[str, Any]:
     if typing.get_origin(annotation) is typing.Literal:
         return {"choices": typing.get_args(annotation)}
     if typing.get_origin(annotation) is tuple:
-        return {"nargs": "+"}
+        return {"nargs": "*"}
     return {}
 
 
 def _add(group: Any, place: str, flags: list[str], annotation: Any, text: str, default: Any) -> None:
-    shown = "" if default is ... or default is None else f" (default: {default})"
-    text = (text.replace("%", "%%") + shown).strip()
+    text = _with_default(text, default).replace("%", "%%")
     common = {"dest": place, "default": argparse.SUPPRESS, "help": text}
     spelled = [s for flag in flags for s in _spellings(flag)]
     if annotation is bool:
@@ -78,18 +77,31 @@ def _add_variant(group: Any, place: str, text: str) -> None:
     family = _FAMILIES[slot]
     names = [*_OLD_NAMES.get(slot, {}), *catalog.available(family)]
     _add(group, f"{place}.name", [f"--{slot}"], typing.Literal[tuple(names)], text or f"Variant of {family}.", None)
-    settings: dict[str, catalog.Setting] = {}
-    users: dict[str, list[str]] = {}
+    users: dict[str, dict[str, catalog.Setting]] = {}
     for name in catalog.available(family):
         for key, setting in catalog.signature(family, name).items():
-            settings.setdefault(key, setting)
-            users.setdefault(key, []).append(name)
-    for key, setting in settings.items():
+            users.setdefault(key, {})[name] = setting
+    for key, settings in users.items():
         flags = [f"--{slot}.{key.replace('_', '-')}"]
         if alias := _ALIASES.get(f"{place}.{key}"):
             flags.insert(0, alias)
-        described = f"{setting.text} [{', '.join(users[key])}]"
-        _add(group, f"{place}.{key}", flags, setting.annotation, described, setting.default)
+        first, *others = (setting.annotation for setting in settings.values())
+        annotation = (
+            first if all(other == first for other in others) else str
+        )  # then the spec alone says what is allowed
+        _add(group, f"{place}.{key}", flags, annotation, _described(settings), ...)
+
+
+def _described(settings: dict[str, catalog.Setting]) -> str:
+    """What a setting means to each variant that has it, and its default there."""
+    users: dict[str, list[str]] = {}
+    for name, setting in settings.items():
+        users.setdefault(_with_default(setting.text, setting.default), []).append(name)
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in users.items())
+
+
+def _with_default(text: str, default: Any) -> str:
+    return text if default is ... or default is None else f"{text} (default: {default})"
 
 
 def add_spec_flags(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +114,7 @@ def _add_model(parser: argparse.ArgumentParser, model: type[BaseModel], prefix: 
     group = parser.add_argument_group(title, (model.__doc__ or "").partition("\n")[0])
     for name, field in model.model_fields.items():
         place = f"{prefix}{name}"
-        if place in _NOT_A_FLAG:
+        if place in _ELSEWHERE:
             continue
         if name in _FAMILIES:
             _add_variant(group, place, field.description or "")

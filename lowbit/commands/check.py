@@ -1,6 +1,6 @@
 """Check a configuration with its overlays, and list the runs it resolves to.
 
-  python -m lowbit check workflow_config.yaml studies/cifar10.yaml
+python -m lowbit check workflow_config.yaml studies/cifar10.yaml
 """
 
 import argparse

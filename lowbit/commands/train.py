@@ -18,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from lowbit import catalog
     from lowbit.commands._flags import add_spec_flags
 
+    parser.usage = (
+        f"{parser.prog} [--dataset NAME] [--model NAME] [--softmax NAME] [--epochs N] ...  (--help lists all)"
+    )
     paths = parser.add_argument_group("where")
     paths.add_argument(
         "--spec", dest="spec_text", metavar="FILE|JSON", help="run this spec; other spec flags are not allowed with it"
@@ -82,13 +85,14 @@ def _spec(args: argparse.Namespace):
         dataset = args.dataset or "digits"
         model = args.spec.get("model", {}).get("name", "resnet18")
         softmax = args.spec.get("softmax", {}).get("name", "base_e")
-        return spec_from(args.spec, dataset=dataset, task=f"{dataset}_{model}", arm=softmax)
+        return spec_from({"task": f"{dataset}_{model}", "arm": softmax} | args.spec, dataset=dataset)
     if args.spec or args.dataset:
         raise UserError("--spec is complete: give no other flags of the spec with it, or edit a copy of the file")
-    text = (
-        args.spec_text if args.spec_text.lstrip().startswith("{") else Path(args.spec_text).read_text(encoding="utf-8")
-    )
-    raw = json.loads(text)
+    text, is_text = args.spec_text, args.spec_text.lstrip().startswith("{")
+    try:
+        raw = json.loads(text if is_text else Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--spec {text}: {error}; give the path of a spec.json, or its content") from None
     try:
         return RunSpec.model_validate(raw)
     except ValidationError as error:
@@ -96,7 +100,18 @@ def _spec(args: argparse.Namespace):
 
 
 def _prepare_if_possible(dataset: str, folder: Path, root: Path | None) -> None:
+    """Prepare a dataset whose variant needs no settings; others are prepared by their own command."""
     from lowbit import catalog
+    from lowbit.errors import UserError
 
-    if not (folder / "manifest.json").exists() and dataset in catalog.available("data"):
-        catalog.build("data", {"name": dataset}).prepare(folder, root)
+    if (folder / "manifest.json").exists():
+        return
+    by_hand = "python -m lowbit prepare --dataset NAME --settings '{\"name\": VARIANT, ...}' --data-root FOLDER"
+    if dataset not in catalog.available("data"):
+        raise UserError(f"{folder}: no prepared dataset here, and {dataset!r} is no variant; first run: {by_hand}")
+    required = [key for key, setting in catalog.signature("data", dataset).items() if setting.default is ...]
+    if required:
+        raise UserError(
+            f"{folder}: no prepared dataset here; {dataset} needs {', '.join(required)}; first run: {by_hand}"
+        )
+    catalog.build("data", {"name": dataset}).prepare(folder, root)

@@ -1,7 +1,8 @@
 """A small decoder-only transformer: token and position embeddings, pre-norm blocks, untied output layer.
 
-**Differs from the paper**: RMSNorm instead of LayerNorm, no biases, and an output layer of its own (tied embeddings
-would take away the free scale of the logits, on which the comparison of softmaxes rests).
+**Differs from the paper**: RMSNorm instead of LayerNorm, no biases, initial weights scaled by their inputs (a fixed
+0.02 suits one width only), and an output layer of its own (tied embeddings would take away the free scale of the
+logits, on which the comparison of softmaxes rests).
 
 **Reference**: A. Radford et al., Language Models are Unsupervised Multitask Learners, 2019.
 """
@@ -45,7 +46,8 @@ class _GPT(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
                 into_residual = name.endswith(("attention.output.weight", "contract.weight"))
-                nn.init.normal_(parameter, std=0.02 / (2 * depth) ** 0.5 if into_residual else 0.02)
+                std = parameter.shape[1] ** -0.5
+                nn.init.normal_(parameter, std=std / (2 * depth) ** 0.5 if into_residual else std)
 
     def forward(self, tokens: Tensor) -> Tensor:
         positions = torch.arange(tokens.shape[1], device=tokens.device)

@@ -15,7 +15,7 @@ class Quantized:
     """Codes and the scale that multiplies them.
 
     Args:
-        codes: integers held in the float dtype of the input, of its shape.
+        codes: integers held in the float dtype of the input, of its shape; a tensor of its own.
         scale: what one code is worth; broadcastable to `codes`.
     """
 
@@ -59,7 +59,7 @@ class Quantizer(ABC):
             return x
         with torch.no_grad():
             q = self.quantize(x.detach(), kept)
-            quantized = q.dequantize()
+            quantized = q.codes.mul_(q.scale)  # in place: the codes are needed no more
         attached = surrogate.attach(x, quantized, q.scale)
         return attached if blend == 1.0 else (1.0 - blend) * x + blend * attached
 

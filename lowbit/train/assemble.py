@@ -76,11 +76,17 @@ def assemble(spec: RunSpec, data_folder: Path, ranks: Ranks | None = None) -> Ru
 
     Raises:
         DataError: when the dataset is missing or differs from its manifest.
-        SettingError: when model and data do not fit.
+        SettingError: when model and data, or batches and processes, do not fit.
     """
     ranks = ranks or Ranks()
     check(data_folder)
     data = batches(spec, data_folder)
+    smallest = min(data.samples, data.samples_per_step)
+    if ranks.world > smallest:
+        raise SettingError(
+            f"{ranks.world} processes share steps of {smallest} samples, so that some have none; use fewer processes "
+            "or a larger batch_size"
+        )
     softmax = catalog.build("softmaxes", spec.softmax)
     of_attention = softmax if spec.softmax_where in ("both", "attention") else BaseE()
     of_loss = softmax if spec.softmax_where in ("both", "loss") else BaseE()

@@ -96,7 +96,10 @@ def load_state(state: TrainState, path: Path, identity: dict[str, str]) -> dict[
     """
     tensors = load_weights(path)
     with safe_open(path, framework="pt") as file:
-        content = json.loads(file.metadata()["state"])
+        metadata = file.metadata() or {}
+    if "state" not in metadata:
+        raise CheckpointError(f"{path}: holds weights, but not the state of a run; it is not used")
+    content = json.loads(metadata["state"])
     if content["identity"] != identity:
         raise CheckpointError(f"{path}: belongs to another spec or other code; it is not used")
     state.model.load_state_dict(_with_prefix(tensors, "model."))

@@ -34,8 +34,7 @@ def hold(work: Path, patience_seconds: float = 60.0) -> TextIO:
                     f"{work}: another process has been training here for {patience_seconds:.0f} s; stop it first"
                 )
             time.sleep(0.2)
-        # Who held it may have finished meanwhile and removed the folder, lock and all: then this lock guards nothing.
-        if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+        if _guards(lock, path):
             return lock
         lock.close()
 
@@ -46,3 +45,11 @@ def _taken(lock: TextIO) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _guards(lock: TextIO, path: Path) -> bool:
+    """Whether the lock is still the file at its path: who held it may have finished and removed the folder."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -25,7 +25,7 @@ from lowbit.train.events import (
     StateReady,
     StepsFinished,
 )
-from lowbit.train.reproducibility import derived_seed
+from lowbit.train.reproducibility import derived_seed, seed_layers
 
 
 class DivergedError(UserError):
@@ -64,7 +64,7 @@ def train(run: Run, want_gradients: Callable[[], bool] = lambda: False) -> Itera
     since = time.perf_counter()
     while state.step < run.steps:
         # Layers that draw random numbers get those of this step, whether or not the run was interrupted before it.
-        torch.manual_seed(derived_seed(spec.seed, "step", state.step))
+        seed_layers(derived_seed(spec.seed, "step", state.step), spec.device)
         if spec.quantization.blend_epochs:
             set_blend(state.model, blend_of(run, state.step))
         batch = run.batches.training(state.step)

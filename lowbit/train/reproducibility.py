@@ -21,6 +21,14 @@ def generator(seed: int, purpose: str, position: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(seed, purpose, position))
 
 
+def seed_layers(seed: int, device: str) -> None:
+    """Seed the generator that layers draw from on their device.
+
+    `torch.manual_seed` reaches every device and formats a stack trace for each that is not in use, at every step.
+    """
+    (torch.default_generator if device == "cpu" else torch.cuda).manual_seed(seed)
+
+
 def make_deterministic(threads: int) -> None:
     """Fix the number of CPU threads and refuse kernels whose result varies between runs.
 

@@ -33,6 +33,7 @@ from lowbit.train.listeners.gradients import GradientStatistics
 from lowbit.train.listeners.jsonl import JsonLines
 from lowbit.train.lock import hold
 from lowbit.train.loop import DivergedError, train
+from lowbit.train.machine import machine
 from lowbit.train.parallel import Ranks, join
 from lowbit.train.reproducibility import make_deterministic
 
@@ -197,19 +198,6 @@ def summarise(run: Run, results: dict, seconds: float, identity: dict[str, str])
 
 def _bytes_per_token(data: dict[str, Any]) -> float:
     return data["bytes"]["test"] / data["splits"]["test"]["tokens"]["shape"][0]
-
-
-def machine(spec: RunSpec) -> dict[str, Any]:
-    """The hardware that a run computed on."""
-    processor = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        processor = names[0] if names else processor
-    gpu = torch.cuda.get_device_name() if spec.device == "cuda" else None
-    return {"processor": processor, "threads": spec.threads, "gpu": gpu}
 
 
 def publish(run: Run, folder: Path, summary: dict[str, Any]) -> None:

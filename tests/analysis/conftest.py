@@ -1,20 +1,9 @@
 """A finished study, aggregated once for all tests that only read it."""
 
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from fake_runs import Fake
-
-from lowbit.commands import aggregate
-
-
-def aggregated(folder: Path, fake: Fake) -> Path:
-    """Write fake runs and aggregate them; returns the folder."""
-    design = fake.write(folder)
-    paths = {"results": folder, "verdicts": folder / "verdicts/softmax.json", "tables": folder / "tables"}
-    assert aggregate.run(Namespace(study="softmax", design=design, **paths)) == 0
-    return folder
+from fake_runs import Fake, aggregated
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,13 @@
 import hashlib
 import json
 import math
+from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from lowbit.commands import aggregate
 
 LN2 = math.log(2.0)
 TASKS = {"digits_resnet18": 5, "digits_vit": 3, "stdlib_gpt": 3}
@@ -125,6 +128,14 @@ class Fake:
             "bytes_per_token": 3.1 if text else None, "versions": {"torch": "2.14.1"},
         }  # fmt: skip
         (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def aggregated(folder: Path, fake: Fake) -> Path:
+    """Write fake runs and aggregate them; returns the folder."""
+    design = fake.write(folder)
+    paths = {"results": folder, "verdicts": folder / "verdicts/softmax.json", "tables": folder / "tables"}
+    assert aggregate.run(Namespace(study="softmax", design=design, **paths)) == 0
+    return folder
 
 
 def _key(text: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
-from fake_runs import Fake
+from fake_runs import Fake, aggregated
 
 from lowbit.analysis import figures, style, tables
 from lowbit.commands import figure
@@ -80,19 +80,23 @@ def test_a_figure_says_n_hardware_and_units(finished, name):
     assert any(unit in label for label in labels for unit in ("(%)", "(nats)", "(points)", "norm"))
 
 
+EXTREMES = {
+    "one seed and one evaluation": Fake(tasks={"digits_vit": 1}, arms=("standard", "base2"), steps=24, evaluations=1),
+    "ten arms": Fake(tasks={"stdlib_gpt": 2}, arms=("standard", "base2", *(f"arm{i}" for i in range(8))), steps=24),
+}
+
+
+@pytest.fixture(scope="module", params=EXTREMES)
+def extreme(request, tmp_path_factory) -> Path:
+    """A study that is as small, or has as many arms, as one may be."""
+    return aggregated(tmp_path_factory.mktemp("extreme"), EXTREMES[request.param])
+
+
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize(
-    "fake",
-    [
-        Fake(tasks={"digits_vit": 1}, arms=("standard", "base2"), steps=24, evaluations=1),
-        Fake(tasks={"stdlib_gpt": 2}, arms=("standard", "base2", *(f"arm{i}" for i in range(8))), steps=24),
-    ],
-    ids=["one seed and one evaluation", "ten arms"],
-)
-def test_a_figure_can_be_drawn_from_little_and_from_much(aggregate_fake, tmp_path, name, fake):
+def test_a_figure_can_be_drawn_from_little_and_from_much(extreme, tmp_path, name):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # matplotlib warns where a layout does not fit
-        args = draw(aggregate_fake(fake), name, tmp_path / "out")
+        args = draw(extreme, name, tmp_path)
     assert args.output_png.read_bytes().startswith(b"\x89PNG")
     assert ElementTree.parse(args.output_svg).getroot().tag.endswith("svg")
 

@@ -10,6 +10,7 @@ from jinja2 import Environment
 
 from lowbit.analysis import figures, summary, verdicts
 from lowbit.commands import summary as command
+from lowbit.errors import UserError
 
 REPORT = Path(__file__).parents[2] / "report"
 RECORD = verdicts.Verdict(
@@ -76,7 +77,7 @@ def test_the_command_writes_prints_and_tabulates(finished, tmp_path, capsys):
 def test_a_file_that_is_no_verdict_file_is_refused(tmp_path):
     path = tmp_path / "softmax.json"
     path.write_text('{"verdicts": [{"claim": "x"}]}')
-    with pytest.raises(verdicts.UserError, match="not a verdict file"):
+    with pytest.raises(UserError, match="not a verdict file"):
         verdicts.read(path)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from fake_runs import LN2, Fake
 
-from lowbit.analysis import controls, design, runs, verdicts
+from lowbit.analysis import controls, design, runs, tables, verdicts
 from lowbit.analysis.claims import CLAIMS
 from lowbit.commands import aggregate
 
@@ -72,7 +72,7 @@ def test_a_factor_on_the_gradient_is_not_smoothness(judged):
     assert record.verdict == "refuted"
     assert record.estimate == 0.0
     assert record.interval == (0.0, 0.0)
-    assert "raw variance ratio 0.48, of which the scale of the loss alone makes 0.48" in record.note
+    assert "raw variance ratio 0.48, where the scale of the loss alone predicts 0.48" in record.note
 
 
 def test_a_factor_on_the_gradient_is_not_smoothness_in_noise_either(judged):
@@ -197,6 +197,21 @@ def test_what_a_task_does_not_have_is_not_measured(tmp_path):
     outcomes = {record.id.rpartition("/")[2]: record.verdict for record in records}
     assert outcomes.pop("control_base2_t0693") == "supported"
     assert set(outcomes.values()) == {"not measured here"}
+
+
+def test_raw_variance_is_shown_and_not_tested(finished):
+    table = tables.read(finished / "tables/softmax_comparisons.csv")
+    rows = table[(table["measure"] == "gradient_variance") & table["arm"].isin(("base2", "loss_ln2"))]
+    assert rows["mean"].map(math.exp).between(0.4, 0.56).all()
+    assert rows[["p", "p_holm", "tost_p"]].isna().all(axis=None)
+    assert not rows["tested"].any()
+
+
+def test_the_reference_accuracy_is_the_baseline_s_for_every_arm(aggregate_fake):
+    folder = aggregate_fake(Fake(**PAIR, accuracy={"base2": -20.0}))
+    runs = tables.read(folder / "tables/softmax_runs.csv")
+    best = runs.loc[runs["arm"] == "standard", "best_validation_accuracy_percent"].mean()
+    assert runs["reference_accuracy_percent"].to_numpy() == pytest.approx(0.9 * best)
 
 
 def test_gradient_scale_alone_is_cited_with_its_numbers(finished):

@@ -19,6 +19,7 @@ def deterministic() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(strict)
+    torch.set_flush_denormal(False)
     torch.utils.deterministic.fill_uninitialized_memory = filling
     torch.set_default_dtype(default)
 

@@ -79,7 +79,7 @@ def skewed_chain(vocabulary: int) -> np.ndarray:
 def pairs_chain(half: int) -> np.ndarray:
     """A random token a < half, then its partner half + a, and so on.
 
-    Each token tells its successor half of the time (entropy ln(half) / 2), and nothing about the token after that (ln(half)).
+    Half of the tokens tell their successor (entropy ln(half) / 2 a token); none tells the token after that (ln(half)).
     """
     transitions = np.zeros((2 * half, 2 * half))
     transitions[np.arange(half), half + np.arange(half)] = 1.0

@@ -13,6 +13,7 @@ from lowbit.train.assemble import Run, assemble
 from lowbit.train.events import Evaluated, Event, RunFinished, StateReady, StepsFinished
 from lowbit.train.loop import train
 from lowbit.train.parallel import Ranks
+from lowbit.train.state import TrainState
 
 MODELS = {
     "resnet18": {"name": "resnet18", "width": 2},
@@ -87,9 +88,8 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [lasting(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def tensors_of(run: Run) -> dict[str, torch.Tensor]:
+def tensors_of(state: TrainState) -> dict[str, torch.Tensor]:
     """Every tensor that a run must remember: weights, moments, best weights, codes."""
-    state = run.state
     tensors = {f"model.{name}": t for name, t in state.model.state_dict().items()}
     for index, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": t for name, t in moments.items() if torch.is_tensor(t)}

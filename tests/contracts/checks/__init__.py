@@ -1,1 +1,1 @@
-"""What each family owes, as functions that raise AssertionError: the contract tests call them, so do the negative controls."""
+"""What each family owes, as functions that raise AssertionError; contract tests and negative controls call them."""

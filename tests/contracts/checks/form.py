@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import inspect
 import pickle
 import re
 import typing
@@ -13,15 +14,12 @@ from lowbit import catalog
 
 
 def check_source(family: str, name: str) -> None:
-    """One public class; module, class, public functions and every setting documented, and nothing documented in vain."""
+    """One public class; module, class and every setting documented, in order, and nothing documented in vain."""
     tree = ast.parse(catalog.path_of(family, name).read_text(encoding="utf-8"))
     public = [n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
     assert len(public) == 1, f"{len(public)} public classes"
     assert ast.get_docstring(tree), "no module docstring"
     assert catalog.describe(family, name), "no class docstring"
-    for node in ast.walk(public[0]):
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            assert ast.get_docstring(node), f"{node.name} has no docstring"
     docstring = ast.get_docstring(public[0])
     section = re.search(r"^Args:\n((?:    .*\n?)+)", docstring, re.MULTILINE)
     documented = re.findall(r"^ {4}(\w+):", section[1], re.MULTILINE) if section else []
@@ -40,9 +38,12 @@ def check_class(cls: type, signature: dict[str, catalog.Setting]) -> None:
         assert field.default_factory is dataclasses.MISSING, f"{field.name}: default is hidden in a factory"
         default = ... if field.default is dataclasses.MISSING else field.default
         assert (type(default), default) == (type(setting.default), setting.default), field.name
-        assert hints[field.name] == setting.annotation, field.name
+        assert repr(hints[field.name]) == repr(setting.annotation), field.name
         assert field.kw_only, f"{field.name}: is positional"
-    with pytest.raises(Exception, match="no_such_setting"):
+    for member, value in vars(cls).items():
+        if inspect.isfunction(value) and not member.startswith("_"):
+            assert inspect.getdoc(getattr(cls, member)), f"{member} has no docstring"
+    with pytest.raises(ValueError, match="no_such_setting"):
         cls(no_such_setting=1)
 
 

@@ -14,7 +14,7 @@ SHAPES = ((), (7,), (3, 5), (4, 3, 2, 2))
 
 def gaussian(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     """Standard Gaussians."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 def kept_dims(x: Tensor) -> tuple[int, ...]:
@@ -38,7 +38,8 @@ def check_codes(quantizer: Quantizer) -> None:
                 if quantizer.bits < 32:
                     assert torch.equal(q.codes, q.codes.round()), "codes are not integers"
     if quantizer.bits < 32:
-        levels = quantizer.quantize(gaussian(4000, 4), (0,)).codes.unique()
+        x = gaussian(2000, 4)
+        levels = quantizer.quantize(torch.cat([x, -x]), (0,)).codes.unique()
         assert len(levels) <= round(2**quantizer.bits), f"{len(levels)} levels in {quantizer.bits} bits"
         assert torch.equal(levels, -levels.flip(0)), "codes are not symmetric"
 
@@ -100,7 +101,6 @@ def check_fake_quantize(quantizer: Quantizer) -> None:
     half = quantizer.fake_quantize(x, Identity(), (0,), blend=0.25)
     torch.testing.assert_close(half, x + 0.25 * (full - x))
     torch.testing.assert_close(torch.autograd.grad(half, x, upstream)[0], upstream)
-    assert not quantizer.quantize(x, (0,)).dequantize().grad_fn or quantizer.bits == 32 or True
 
 
 def check_ternary(quantizer: Quantizer) -> None:

@@ -26,13 +26,16 @@ def _accepted(annotation: Any) -> list[Any]:
 
 
 def variations(family: str, name: str) -> list[dict[str, Any]]:
-    """The defaults of a variant, then every combination of two of its settings."""
-    accepted = {key: _accepted(setting.annotation) for key, setting in catalog.signature(family, name).items()}
-    found: list[dict[str, Any]] = [{"name": name}]
+    """The defaults of a variant, then every combination of two of its settings; what is required takes a sample."""
+    signature = catalog.signature(family, name)
+    accepted = {key: _accepted(setting.annotation) for key, setting in signature.items()}
+    required = {key: accepted[key][0] for key, setting in signature.items() if setting.default is ...}
+    found: dict[str, dict[str, Any]] = {"": {"name": name, **required}}
     for keys in itertools.combinations(accepted, min(2, len(accepted))):
         for values in itertools.product(*(accepted[k] for k in keys)):
-            found.append({"name": name, **dict(zip(keys, values, strict=True))})
-    return list({label(s): s for s in found}.values())
+            given = {k: v for k, v in zip(keys, values, strict=True) if repr(v) != repr(signature[k].default)}
+            found.setdefault(repr(given), {"name": name, **required, **given})
+    return list({label(s): s for s in found.values()}.values())
 
 
 def label(settings: dict[str, Any]) -> str:

@@ -31,11 +31,10 @@ def check_is_derivative(surrogate: Surrogate, antiderivative: Callable[[Surrogat
 
 
 def check_attach(surrogate: Surrogate) -> None:
-    """Forward is the quantized value itself; backward is gradient times derivative at value / scale, and nothing else."""
+    """Forward is the quantized value itself; backward is gradient times derivative at value / scale, no more."""
     generator = torch.Generator().manual_seed(0)
-    value, upstream = (torch.randn(6, 9, generator=generator, dtype=torch.float64) for _ in range(2))
+    value, quantized, upstream = torch.randn(3, 6, 9, generator=generator, dtype=torch.float64)
     scale = torch.tensor([0.1, 0.5, 1.0, 1.5, 2.0, 9.0]).double().view(6, 1)
-    quantized = (value / scale).round() * scale
     inputs = [t.clone().requires_grad_() for t in (value, quantized, scale)]
     attached = surrogate.attach(*inputs)
     assert torch.equal(attached, quantized)

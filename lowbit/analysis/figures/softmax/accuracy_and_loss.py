@@ -48,5 +48,5 @@ def _reference(axes: Axes, tables: Tables, task: str) -> None:
     low, high = axes.get_ylim()
     if low < reference < high:
         axes.axhline(reference, color="0.4", linestyle=":", linewidth=1)
-        place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points", "ha": "right"}
-        axes.annotate(f"reference {reference:.1f} %", (1, reference), color="0.4", fontsize=8, **place)
+        place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points"}
+        axes.annotate(f"reference {reference:.1f} %", (0.01, reference), color="0.4", fontsize=8, **place)

@@ -25,7 +25,7 @@ def draw(tables: Tables) -> Figure:
     rows = tables.comparisons[tables.comparisons["measure"] == _MEASURE].set_index(["task", "arm"])
     arms = max((len(rows.loc[[task]]) for task in tables.tasks if task in rows.index.levels[0]), default=1)
     figure, grid = style.grid(tables, 1, sharex=True, row_inches=0.5 + 0.42 * arms)
-    limit = _limit(rows)
+    limit = _limit(tables, rows)
     for axes, task in zip(grid[:, 0], tables.tasks, strict=True):
         for margin, grey in _MARGINS:
             axes.axvspan(-margin, margin, color=grey, linewidth=0, zorder=0)
@@ -48,17 +48,24 @@ def draw(tables: Tables) -> Figure:
     return figure
 
 
-def _limit(rows: pd.DataFrame) -> float:
-    """Half-width that shows the intervals, up to a bound that keeps the margins visible."""
-    ends = np.abs(rows[["mean", "low_95", "high_95"]].to_numpy(dtype=float))
-    largest = np.nanmax(ends) if np.isfinite(ends).any() else 1.0
-    return float(np.clip(1.08 * largest, 1.5, _WIDEST))
+def _limit(tables: Tables, rows: pd.DataFrame) -> float:
+    """Half-width that shows every dot, and the intervals up to a bound that keeps the margins visible."""
+    dots = [np.abs(_differences(tables, task, arm)) for task, arm in rows.index]
+    dot = max((d.max() for d in dots if d.size), default=0.0)
+    ends = np.abs(rows[["low_95", "high_95"]].to_numpy(dtype=float))
+    interval = np.nanmax(ends) if np.isfinite(ends).any() else 0.0
+    return float(max(1.5, 1.08 * dot, min(1.08 * interval, _WIDEST)))
+
+
+def _differences(tables: Tables, task: str, arm: str) -> np.ndarray:
+    """An arm's test accuracy minus the baseline's, per seed that both have."""
+    treated, reference = (tables.runs_of(task, name).set_index("seed")[_MEASURE] for name in (arm, tables.baseline))
+    return (treated - reference).dropna().to_numpy()
 
 
 def _arm(axes: Axes, tables: Tables, task: str, arm: str, row: pd.Series, y: int) -> None:
     look = style.arm_styles(tables)[arm]
-    treated, reference = (tables.runs_of(task, name).set_index("seed")[_MEASURE] for name in (arm, tables.baseline))
-    d = (treated - reference).dropna().to_numpy()
+    d = _differences(tables, task, arm)
     rise = np.linspace(0.14, 0.36, len(d)) if len(d) > 1 else 0.25
     axes.plot(d, y - rise, **look.dots, zorder=3)
     level = y + 0.14

@@ -1,0 +1,65 @@
+"""Measure a speed as ratios taken side by side in one run, and print them with the machine they hold for.
+
+  python -m lowbit benchmark loop
+  python -m lowbit benchmark layers --csv layers.csv
+
+The CSV has tidy rows: benchmark,case,metric,value,unit. No speed is printed for a result that is wrong.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which benchmark, and how."""
+    from lowbit import catalog
+
+    parser.add_argument("name", choices=catalog.available("benchmarks"), help="what to measure")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the rows to this file too")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds: to see that it works")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table as it grows, and write the CSV at the end."""
+    import importlib
+
+    import torch
+    from tqdm import tqdm
+
+    from lowbit.atomic import write_text
+    from lowbit.benchmarks._timing import WrongResultError
+
+    torch.set_num_threads(args.threads)
+    module = importlib.import_module(f"lowbit.benchmarks.{args.name}")
+    print((module.__doc__ or "").partition("\n")[0])
+    print(_header(args.threads))
+    rows = []
+    try:
+        for row in tqdm(module.cases(args.quick), disable=None, leave=False, unit="row"):
+            rows.append(row)
+            tqdm.write(f"{row.case:<48} {row.metric:<22} {row.value:8.3f} {row.unit if row.unit != '1' else ''}")
+    except WrongResultError as error:
+        print(f"wrong result: {error}")
+        return 1
+    if args.csv:
+        lines = [f"{args.name},{r.case},{r.metric},{r.value!r},{r.unit}" for r in rows]
+        write_text(args.csv, "\n".join(["benchmark,case,metric,value,unit", *lines]) + "\n")
+    return 0
+
+
+def _header(threads: int) -> str:
+    import platform
+    import subprocess
+
+    import torch
+
+    from lowbit.train.machine import processor
+
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return (
+        f"{processor()}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}, commit {commit or 'unknown'}"
+    )
