@@ -14,6 +14,7 @@ _WORDS = {
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
+    "finite_number": "must be finite",
     "float_parsing": "must be a valid number",
     "int_parsing": "must be a valid integer",
     "string_pattern_mismatch": "must match {pattern}",

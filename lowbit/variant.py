@@ -12,8 +12,8 @@ from pydantic.dataclasses import dataclass
 
 LN2 = log(2.0)
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(ge=0, lt=1)]
 AboveOne = Annotated[float, Field(gt=1, allow_inf_nan=False)]

@@ -180,6 +180,14 @@ def test_norms_to_absorb_can_be_named():
     assert model["a"].norm.weight is not model["b"].norm.weight
 
 
+def test_a_norm_that_feeds_several_layers_stays_for_the_one_that_is_left():
+    model = nn.ModuleDict({"norm": nn.RMSNorm(4), "a": nn.Linear(4, 4), "b": nn.Linear(4, 4)})
+    check_converted(model, rules(TERNARY, absorbed_norms={"norm": ("a", "b")}))
+    assert isinstance(model["norm"], nn.RMSNorm)
+    assert isinstance(model["a"], BitLinear)
+    assert not isinstance(model["b"], BitLinear)
+
+
 def test_every_declared_norm_of_the_models_exists_and_feeds_what_it_says():
     for recipe in (SMALL_GPT, ViT(depth=2, width=16, heads=2)):
         model, called = build(recipe), []

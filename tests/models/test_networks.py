@@ -129,6 +129,13 @@ def test_vit_reads_every_patch_and_knows_its_place():
     assert not torch.allclose(module(x.roll(4, -1)), module(x))
 
 
+def test_vit_classifies_by_its_class_token():
+    module = build(ViT(depth=1, width=16, heads=2))
+    silence_transformer(module)
+    alone = module.classifier(module.norm(module.class_token + module.positions[:, :1]))[:, 0]
+    torch.testing.assert_close(module(torch.randn(1, 3, 8, 8)), alone)
+
+
 def test_vit_takes_oblong_images_and_one_channel():
     module = ViT(depth=1, width=16, heads=2).build(input_shape=(1, 8, 16), classes=3, softmax=BaseE())
     assert module.positions.shape == (1, 2 * 4 + 1, 16)

@@ -24,8 +24,12 @@ class Checkpoints(Listener):
     optional = False
 
     def __init__(
-        self, folder: Path, identity: dict[str, str], every_seconds: float, every_steps: int, elapsed: Callable[[],
-        float]
+        self,
+        folder: Path,
+        identity: dict[str, str],
+        every_seconds: float,
+        every_steps: int,
+        elapsed: Callable[[], float],
     ):
         self.folder = folder
         self.identity = identity

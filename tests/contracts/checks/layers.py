@@ -80,6 +80,7 @@ def check_converted(model: nn.Module, conversion: ConversionRules) -> list:
     before = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.Embedding)}
     kinds = {n: type(m).__name__ for n, m in before.items()}
     weights = {n: m.weight for n, m in before.items()}
+    biases = {n: getattr(m, "bias", None) for n, m in before.items()}
     table = convert(model, conversion)
     rows = {r.name: r for r in table if r.name in before}
     assert list(rows) == list(before)
@@ -87,7 +88,8 @@ def check_converted(model: nn.Module, conversion: ConversionRules) -> list:
         layer = model.get_submodule(name)
         assert row.kind == kinds[name]
         assert row.parameters == weights[name].numel()
-        assert layer.weight is weights[name], f"{name}: another parameter"
+        assert layer.weight is weights[name], f"{name}: another weight"
+        assert getattr(layer, "bias", None) is biases[name], f"{name}: another bias"
         assert row.converted == isinstance(layer, BitLinear | BitConv2d)
         assert row.bits == (layer.weight_quantizer.bits if row.converted else 8 * layer.weight.element_size())
         assert row.converted or row.reason, f"{name}: left without a reason"

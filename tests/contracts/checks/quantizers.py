@@ -47,17 +47,19 @@ def check_codes(quantizer: Quantizer) -> None:
 def check_each_kept_entry_is_alone(quantizer: Quantizer) -> None:
     """One scale per tensor, or per kept entry: then each is quantized as it would be without its neighbours."""
     x = gaussian(5, 4, 3) * torch.tensor([0.01, 1.0, 30.0, 2.0, 0.5]).double().view(5, 1, 1)
+    granular = getattr(quantizer, "granularity", "tensor") != "tensor"
+    own_scales = granular and getattr(quantizer, "scaled", True)
     for kept, shape, pieces in (((0,), (5, 1, 1), x.split(1)), ((-1,), (1, 1, 3), x.split(1, 2))):
         q = quantizer.quantize(x, kept)
-        if q.scale.numel() == 1:
+        assert q.scale.shape == shape if own_scales else q.scale.numel() == 1
+        if not granular:
             close(q.dequantize(), quantizer.quantize(x).dequantize())
             continue
-        assert q.scale.shape == shape
         alone = [quantizer.quantize(piece) for piece in pieces]
-        close(q.scale.flatten(), torch.stack([a.scale.flatten()[0] for a in alone]))
+        close(q.scale.expand(shape).flatten(), torch.stack([a.scale.flatten()[0] for a in alone]))
         assert torch.equal(q.codes, torch.cat([a.codes for a in alone], 0 if kept == (0,) else 2))
     tokens = quantizer.quantize(x, (0, 1))
-    assert tokens.scale.numel() == 1 or tokens.scale.shape == (5, 4, 1)
+    assert tokens.scale.shape == (5, 4, 1) if own_scales else tokens.scale.numel() == 1
     swapped = quantizer.quantize(x.transpose(0, 2), (2,))
     assert torch.equal(swapped.codes.transpose(0, 2), quantizer.quantize(x, (0,)).codes), "strides matter"
 
@@ -120,8 +122,11 @@ def check_ternary(quantizer: Quantizer) -> None:
 
 def check_int8(quantizer: Quantizer) -> None:
     """The largest magnitude of every token is 127, of either sign; halves go to even; a row of zeros stays zero."""
-    tokens = torch.tensor([[1.0, -0.5, 0.0], [-3.0, 1.5, 1e-9], [0.0, 0.0, 0.0]])
-    assert quantizer.quantize(tokens, (0,)).codes.tolist() == [[127, -64, 0], [-127, 64, 0], [0, 0, 0]]
+    tokens = torch.tensor(
+        [[1.0, -0.5, 0.0], [-3.0, 1.5, 1e-9], [0.0, 0.0, 0.0], [2e-5, -1e-5, 0.0], [1e-6, -9e-6, 0.0]]
+    )
+    codes = [[127, -64, 0], [-127, 64, 0], [0, 0, 0], [127, -64, 0], [13, -114, 0]]  # the last is below the clamp
+    assert quantizer.quantize(tokens, (0,)).codes.tolist() == codes
     for dtype in DTYPES:
         x = gaussian(300, 8, dtype=dtype)
         q, mirrored = quantizer.quantize(x, (0,)), quantizer.quantize(-x, (0,))

@@ -1,0 +1,293 @@
+"""The flags of `lowbit train`: one for every field, the field's own names, and what is said about wrong values."""
+
+import argparse
+import json
+import subprocess
+import sys
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from lowbit import catalog
+from lowbit.__main__ import main
+from lowbit.commands import train
+from lowbit.spec import RunSpec
+
+SLOTS = {
+    "model": "models",
+    "softmax": "softmaxes",
+    "quantization.weight": "quantizers",
+    "quantization.activation": "quantizers",
+    "quantization.surrogate": "surrogates",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="train", allow_abbrev=False)
+    train.add_arguments(made)
+    return made
+
+
+def spec_of(*flags: str) -> RunSpec:
+    return train._spec(parser().parse_args(list(flags)))
+
+
+def leaves(model: type[BaseModel] = RunSpec, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """(dotted place, annotation, variant that has it or "") of everything that a spec can hold."""
+    for name, field in model.model_fields.items():
+        place = f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from leaves(field.annotation, f"{place}.")
+        elif place in SLOTS:
+            family = SLOTS[place]
+            yield f"{place}.name", typing.Literal[catalog.available(family)], ""
+            for variant in catalog.available(family):
+                for key, setting in catalog.signature(family, variant).items():
+                    yield f"{place}.{key}", setting.annotation, variant
+        else:
+            yield place, field.annotation, ""
+
+
+LEAVES = list(leaves())
+FLAGS = {action.dest: action for action in parser()._actions}
+
+
+def at(spec: RunSpec, place: str) -> Any:
+    here: Any = spec.model_dump(mode="json")
+    for part in place.split("."):
+        here = here[part]
+    return here
+
+
+def test_walk_finds_the_fields():
+    """The walk of these tests against the dump of a spec: both must know every field."""
+    dumped: set[str] = set()
+
+    def collect(value: Any, place: str) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                collect(inner, f"{place}.{key}" if place else key)
+        else:
+            dumped.add(place)
+
+    collect(spec_of("--model", "vit").model_dump(mode="json"), "")
+    assert dumped <= {place for place, _, _ in LEAVES}
+    assert len(dumped) > 50
+
+
+def test_every_field_has_a_flag_and_an_explanation():
+    for place, _, _ in LEAVES:
+        assert place in FLAGS, f"{place} has no flag"
+        assert len(FLAGS[place].help) > 10, f"{place} is not explained"
+
+
+def another(annotation: Any, value: Any) -> Any:
+    """A value that a field may have, other than the one it has."""
+    arguments = typing.get_args(annotation)
+    if annotation is bool:
+        return not value
+    if typing.get_origin(annotation) is typing.Literal:
+        return next(option for option in arguments if option != value)
+    if typing.get_origin(annotation) is tuple or any(typing.get_origin(a) is tuple for a in arguments):
+        return ["blocks.*", "stem"]
+    if annotation is str or str in arguments:
+        return "other"
+    if "float" in str(annotation):
+        return 1.25 if value is None or value > 1 else 0.625 if value != 0.625 else 0.5
+    return (value or 3) + 1
+
+
+@pytest.mark.parametrize(("place", "annotation", "variant"), LEAVES, ids=[f"{p}-{v}" for p, _, v in LEAVES])
+def test_flag_sets_its_field_and_no_other(place, annotation, variant):
+    slot = place.rpartition(".")[0]
+    chosen = [f"--{slot.rpartition('.')[2]}", variant] if variant else []
+    before = spec_of(*chosen)
+    value = another(annotation, at(before, place))
+    if "base" in place:
+        value = 3.5
+    flag = FLAGS[place].option_strings[0]
+    if annotation is bool:
+        given = [flag if value else flag.replace("--", "--no-", 1)]
+    elif isinstance(value, list):
+        given = [flag, *value]
+    else:
+        given = [flag, str(value)]
+    after = spec_of(*chosen, *given)
+    assert at(after, place) == value
+    if place.endswith(".name") or place == "dataset":
+        return  # the settings of the variant, and the names of task and arm, follow
+    differing = [p for p, _, v in LEAVES if v in ("", variant) and _has(before, p) and at(before, p) != at(after, p)]
+    assert differing == [place]
+
+
+def _has(spec: RunSpec, place: str) -> bool:
+    try:
+        at(spec, place)
+    except KeyError:
+        return False
+    return True
+
+
+def test_underscores_may_stand_for_dashes():
+    for action in FLAGS.values():
+        for flag in action.option_strings:
+            if "-" in flag[2:] and not flag.startswith("--no-") and action.dest not in ("help", "resume"):
+                underscored = "--" + flag[2:].replace("-", "_")
+                alone = action.dest in ("data_folder", "data_root", "gpus_granted")
+                assert alone or underscored in action.option_strings, f"{underscored} is not a flag"
+
+
+HISTORICAL = {
+    "--dataset cifar10": ("dataset", "cifar10"),
+    "--model vit": ("model.name", "vit"),
+    "--batch-size 128": ("train.batch_size", 128),
+    "--batch_size 128": ("train.batch_size", 128),
+    "--epochs 200": ("train.epochs", 200.0),
+    "--lr 1e-4": ("train.lr", 1e-4),
+    "--softmax standard": ("softmax.name", "base_e"),
+    "--softmax base2": ("softmax.name", "base2"),
+    "--scheduler cosine": ("train.scheduler", "cosine"),
+    "--scheduler step": ("train.scheduler", "step"),
+    "--warmup-epochs 5": ("train.warmup_epochs", 5.0),
+    "--warmup_epochs 5": ("train.warmup_epochs", 5.0),
+    "--temperature 0.5": ("softmax.temperature", 0.5),
+    "--temperature 1/ln2": ("softmax.temperature", "1/ln2"),
+    "--softmax standard --temperature 2": ("softmax.temperature", 2.0),
+    "--softmax.temperature ln2": ("softmax.temperature", "ln2"),
+    "--track-grads": ("record.track_grads", True),
+    "--track_grads": ("record.track_grads", True),
+    "--no-track-grads": ("record.track_grads", False),
+    "--save-checkpoints": ("record.save_checkpoints", True),
+    "--save_checkpoints": ("record.save_checkpoints", True),
+    "--wandb": ("record.wandb", True),
+    "--gradient-accumulation-steps 4": ("train.gradient_accumulation_steps", 4),
+    "--gradient_accumulation_steps 4": ("train.gradient_accumulation_steps", 4),
+}
+
+
+@pytest.mark.parametrize("flags", HISTORICAL)
+def test_historical_flags_keep_their_names(flags):
+    place, value = HISTORICAL[flags]
+    assert at(spec_of(*flags.split()), place) == value
+
+
+@pytest.mark.parametrize(("flags", "resume"), [([], True), (["--resume"], True), (["--no-resume"], False)])
+def test_resume_is_a_switch_of_the_command(flags, resume):
+    assert parser().parse_args(flags).resume is resume
+
+
+def test_no_flags_give_the_defaults():
+    expected = RunSpec(model={"name": "resnet18"}, task="digits_resnet18", arm="base_e")
+    assert spec_of() == expected
+
+
+def test_names_of_a_run_follow_what_it_is_unless_given():
+    spec = spec_of("--dataset", "cifar10", "--model", "vit", "--softmax", "standard")
+    assert (spec.study, spec.task, spec.arm) == ("by_hand", "cifar10_vit", "standard")
+    spec = spec_of("--study", "s", "--task", "t", "--arm", "a", "--seed", "3")
+    assert spec.path == "s/t/a/seed3"
+
+
+def test_patterns_may_be_several_or_none():
+    assert spec_of("--exclude", "stem", "blocks.*").quantization.exclude == ("stem", "blocks.*")
+    assert spec_of("--exclude").quantization.exclude == ()
+    assert spec_of().quantization.exclude is None
+
+
+def test_settings_of_a_slot_keep_its_default_variant():
+    spec = spec_of("--weight.granularity", "channel", "--temperature", "2")
+    assert (spec.quantization.weight.name, spec.quantization.weight.granularity) == ("ternary_absmean", "channel")
+    assert (spec.softmax.name, spec.softmax.temperature) == ("base_e", 2.0)
+
+
+WRONG = {
+    "--model resnet": ["resnet18", "vit", "gpt"],
+    "--softmax base3": ["standard", "base2", "base_e"],
+    "--scheduler cos": ["cosine", "two_stage"],
+    "--optimizer adam": ["adamw", "sgd"],
+    "--device tpu": ["cpu", "cuda"],
+    "--precision half": ["float32", "bfloat16", "float64"],
+    "--lr -1": ["train.lr", "greater than 0", "-1"],
+    "--lr fast": ["train.lr", "valid number", "'fast'"],
+    "--lr nan": ["train.lr", "must be", "nan"],
+    "--lr inf": ["train.lr", "finite", "inf"],
+    "--epochs inf": ["train.epochs", "finite", "inf"],
+    "--temperature inf": ["softmax.temperature", "finite", "'ln2' or '1/ln2'"],
+    "--epochs 0": ["train.epochs", "greater than 0"],
+    "--batch-size 1.5": ["train.batch_size", "valid integer", "'1.5'"],
+    "--batch-size 0": ["train.batch_size", "at least 1"],
+    "--seed -1": ["seed", "at least 0"],
+    "--label-smoothing 1": ["loss.label_smoothing", "less than 1"],
+    "--temperature 0": ["softmax.temperature", "greater than 0", "'ln2' or '1/ln2'", "'0'"],
+    "--temperature two": ["softmax.temperature", "valid number", "'ln2' or '1/ln2'", "'two'"],
+    "--loss-scale ln3": ["loss.scale", "valid number", "'ln2' or '1/ln2'", "'ln3'"],
+    "--model vit --model.depth 0": ["model.depth", "at least 1"],
+    "--model resnet18 --model.depth 2": ["model.depth", "unknown key", "name, width"],
+    "--softmax base2 --softmax.base 3": ["softmax.base", "unknown key", "name, temperature"],
+    "--weight ternary": ["ternary_absmean"],
+    "--weight.statistic mode": ["mean", "median"],
+    "--depth 3": ["unrecognized arguments: --depth"],
+    "--epochs": ["--epochs", "expected one argument"],
+    "--batch 3": ["unrecognized arguments: --batch"],
+    "--spec nosuch.json": ["nosuch.json", "No such file", "spec.json"],
+    "--spec {": ["--spec {", "give the path"],
+    '--spec {"seed":1}': ["spec.model", "is required"],
+    '--spec {"model":{"name":"vit"},"sed":1}': ["spec.sed", "unknown key", "did you mean 'seed'?"],
+    "--spec spec.json --lr 1": ["--spec is complete", "give no other flags"],
+    "--spec spec.json --dataset digits": ["--spec is complete"],
+}
+
+
+@pytest.mark.parametrize("flags", WRONG)
+def test_wrong_value_is_answered_with_one_line(flags, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(["train", *flags.split()])
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    output = capsys.readouterr()
+    usage, *rest = lines if (lines := output.err.splitlines())[0].startswith("usage: ") else ["", *lines]
+    assert len(usage) < 130
+    (line,) = rest
+    assert "error: " in line
+    for wanted in WRONG[flags]:
+        assert wanted in line
+    assert output.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_spec_comes_back_from_its_file_and_its_text(tmp_path):
+    spec = spec_of("--model", "vit", "--softmax", "base2", "--temperature", "1/ln2", "--seed", "4")
+    (tmp_path / "spec.json").write_text(spec.to_json())
+    assert spec_of("--spec", str(tmp_path / "spec.json")) == spec
+    assert spec_of("--spec", json.dumps(spec.model_dump(mode="json"))) == spec
+
+
+def test_help_shows_what_each_variant_makes_of_a_setting():
+    text = FLAGS["model.width"].help
+    for variant, default in (("resnet18", 64), ("gpt", 128)):
+        assert catalog.signature("models", variant)["width"].text in text
+        assert f"(default: {default})" in text
+
+
+LIGHT = """
+import sys
+from lowbit.__main__ import main
+for arguments in (["--help"], ["train", "--help"], ["train", "--lr", "-1"], ["train", "--model", "nosuch"]):
+    try:
+        main(arguments)
+    except SystemExit:
+        pass
+heavy = {"torch", "pandas", "numpy", "matplotlib", "sklearn", "scipy", "snakemake"} & sys.modules.keys()
+sys.exit(f"imported: {', '.join(sorted(heavy))}" if heavy else 0)
+"""
+
+
+def test_help_and_wrong_values_are_answered_without_torch():
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--gradient-accumulation-steps" in done.stdout
