@@ -35,7 +35,7 @@ rule summary:
     input:
         verdicts=expand(f"{RESULTS}/verdicts/{{study}}.json", study=STUDIES),
     output:
-        text=SUMMARY,
+        text=report(SUMMARY, caption="../report/summary.rst", category="Verdicts", labels={"as": "text, with notes"}),
         rst=f"{RESULTS}/verdicts/summary.rst",
     log:
         f"{RESULTS}/logs/summary.log",

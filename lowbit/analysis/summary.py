@@ -5,9 +5,6 @@ from itertools import groupby
 
 from lowbit.analysis.verdicts import Verdict
 
-_COLUMNS = ("Task", "Claim", "Verdict", "Estimate", "Threshold", "n")
-_WIDTHS = (14, 30, 12, 26, 10, 4)
-
 
 def number(value: float, unit: str, *, signed: bool = True) -> str:
     """A value with two decimals, one for a percentage; unsigned, with all its digits, where only zero will do."""
@@ -54,20 +51,27 @@ def _lines(verdict: Verdict) -> list[str]:
 
 
 def rst(verdicts: Sequence[Verdict]) -> str:
-    """A list table of the verdicts, one per study, with the notes below."""
+    """A table per study, claims down and tasks across: small enough to stand on the first page of a report."""
     lines = []
     for study, of_study in groupby(verdicts, key=lambda v: v.study):
         group = list(of_study)
+        by_place = {(v.claim, v.task): v for v in group}
+        claims, tasks = (list(dict.fromkeys(keys)) for keys in zip(*by_place, strict=True))
         devices = " and ".join(dict.fromkeys(v.device for v in group))
-        lines += [f"**Study {_escaped(study)}** ({_escaped(devices)})", "", ".. list-table::", "   :header-rows: 1"]
-        lines += [f"   :widths: {' '.join(map(str, _WIDTHS))}", ""]
-        rows = [_COLUMNS] + [(v.task, v.claim, v.verdict.upper(), estimate(v), threshold(v), str(v.n)) for v in group]
+        lines += [f"**Study {_escaped(study)}** ({_escaped(devices)})", "", ".. list-table::", "   :header-rows: 1", ""]
+        rows = [["Claim", *(_escaped(task) for task in tasks)]]
+        rows += [[_escaped(claim), *(_cell(by_place.get((claim, task))) for task in tasks)] for claim in claims]
         for row in rows:
-            lines += [f"   {'* -' if i == 0 else '  -'} {_escaped(cell)}" for i, cell in enumerate(row)]
-        lines += [""]
-        lines += [f"- {_escaped(f'{v.task}, {v.claim}: {v.note}')}" for v in group if v.note]
+            lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(row)]
         lines += [""]
     return "\n".join(lines)
+
+
+def _cell(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "not asked"
+    measured = estimate(verdict).replace(" interval", "")
+    return f"**{verdict.verdict}**: {_escaped(measured)}, n = {verdict.n}"
 
 
 def _escaped(cell: str) -> str:

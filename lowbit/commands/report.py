@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         end_of_files = arguments.index("--config") if "--config" in arguments else len(arguments)
         arguments.insert(end_of_files, overlay.name)
         # The lock is held by the workflow that this report is about.
-        command = [sys.executable, "-m", "snakemake", "figures", "--nolock", "--workflow-profile", "none"]
+        command = [sys.executable, "-m", "snakemake", "figures", "summary", "--nolock", "--workflow-profile", "none"]
         done = subprocess.run([*command, "--report", str(page), *arguments], check=False)
         if done.returncode:
             raise UserError(f"snakemake --report failed with status {done.returncode}; its message stands above")
