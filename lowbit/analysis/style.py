@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -85,7 +86,7 @@ def applied() -> Iterator[None]:
     """The project's settings, whatever the user's matplotlibrc says."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(_RC)
+        seaborn.set_theme(context="paper", style="ticks", font="DejaVu Sans", rc=_RC)
         yield
 
 
