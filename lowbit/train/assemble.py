@@ -76,7 +76,8 @@ def assemble(spec: RunSpec, data_folder: Path, ranks: Ranks | None = None) -> Ru
 
     Raises:
         DataError: when the dataset is missing or differs from its manifest.
-        SettingError: when model and data, or batches and processes, do not fit.
+        CheckpointError: when the weights to start from cannot be read.
+        SettingError: when model and data, weights to start from, or batches and processes do not fit.
     """
     ranks = ranks or Ranks()
     check(data_folder)
@@ -92,7 +93,7 @@ def assemble(spec: RunSpec, data_folder: Path, ranks: Ranks | None = None) -> Ru
     of_loss = softmax if spec.softmax_where in ("both", "loss") else BaseE()
     model = build_model(spec, data.manifest, of_attention)
     if spec.start_from:
-        model.load_state_dict(load_weights(Path(spec.start_from)))
+        _start_from(model, Path(spec.start_from))
     table = convert(model, conversion_rules(spec))
     dtype = torch.float64 if spec.train.precision == "float64" else torch.float32
     model = with_shared_statistics(model, ranks, spec.device).to(spec.device, dtype)
@@ -131,6 +132,16 @@ def build_model(spec: RunSpec, manifest: dict, softmax: ExponentialSoftmax) -> n
     raise SettingError(
         f"model {spec.model.name} reads {wanted}, but dataset {spec.dataset} has {manifest['kind']}; change one"
     )
+
+
+def _start_from(model: nn.Module, path: Path) -> None:
+    try:
+        model.load_state_dict(load_weights(path))
+    except RuntimeError as error:
+        reasons = " ".join(str(error).split())
+        raise SettingError(
+            f"start_from {path}: not the weights of such a model before conversion: {reasons}"
+        ) from error
 
 
 def conversion_rules(spec: RunSpec) -> ConversionRules:

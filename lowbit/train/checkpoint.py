@@ -1,7 +1,7 @@
 """Checkpoints in one safetensors file each: tensors as tensors, everything else as JSON in its metadata. Nothing is
 unpickled.
 
-The file appears whole or not at all. It names the spec and the code it belongs to, and is refused for any other.
+The file appears whole or not at all. It names the spec, data and code it belongs to, and is refused for any other.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ def save_state(state: TrainState, path: Path, identity: dict[str, str], extra: d
     Args:
         state: of the run.
         path: of the file.
-        identity: digests of spec and code.
+        identity: digests of spec, data and code.
         extra: JSON values of the caller.
     """
     packed = state.optimizer.state_dict()
@@ -92,7 +92,7 @@ def load_state(state: TrainState, path: Path, identity: dict[str, str]) -> dict[
     """Put a run back where it was when the checkpoint was written, and return the caller's extra values.
 
     Raises:
-        CheckpointError: when the file is damaged or belongs to another spec or other code.
+        CheckpointError: when the file is damaged or belongs to another spec, other data or other code.
     """
     tensors = load_weights(path)
     with safe_open(path, framework="pt") as file:
@@ -101,7 +101,7 @@ def load_state(state: TrainState, path: Path, identity: dict[str, str]) -> dict[
         raise CheckpointError(f"{path}: holds weights, but not the state of a run; it is not used")
     content = json.loads(metadata["state"])
     if content["identity"] != identity:
-        raise CheckpointError(f"{path}: belongs to another spec or other code; it is not used")
+        raise CheckpointError(f"{path}: belongs to another spec, other data or other code; it is not used")
     state.model.load_state_dict(_with_prefix(tensors, "model."))
     moments: dict[int, dict[str, Any]] = {int(i): dict(s) for i, s in content["optimizer_state"].items()}
     for name, tensor in _with_prefix(tensors, "optimizer.").items():

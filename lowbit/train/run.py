@@ -22,6 +22,7 @@ import torch
 
 from lowbit import manifest
 from lowbit.atomic import remove_partial, write_text
+from lowbit.data._base import sha256_of
 from lowbit.errors import UserError
 from lowbit.spec import RunSpec
 from lowbit.train.assemble import Run, assemble
@@ -81,7 +82,7 @@ def execute(
 
     Args:
         spec: what to run.
-        folder: of this run; a half-done run of the same spec and code in it is continued.
+        folder: of this run; a half-done run of the same spec, data and code in it is continued.
         data_folder: the prepared dataset.
         resume: False throws a half-done run away.
         observers: makes further listeners, given spec and work folder; they cannot change results.
@@ -93,10 +94,10 @@ def execute(
     make_deterministic(spec.threads)
     ranks = join(spec.device)
     work = folder / "work"
-    identity = {"spec": hashlib.sha256(spec.to_json().encode()).hexdigest(), "code": spec.code_digest}
     lock = hold(work) if ranks.is_first else None
     try:
         run = assemble(spec, data_folder, ranks)
+        identity = identity_of(run)
         before = _resumed(run, work / "state.safetensors", identity) if resume else {}
         if ranks.is_first and not before:
             _clear(work)
@@ -115,6 +116,15 @@ def execute(
     finally:
         if lock:
             lock.close()
+
+
+def identity_of(run: Run) -> dict[str, str]:
+    """Digests of all that the results follow from; a half-done run is continued where they are the same."""
+    texts = {"spec": run.spec.to_json(), "data": json.dumps(run.batches.manifest, sort_keys=True)}
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    if run.spec.start_from:
+        digests["start"] = sha256_of(Path(run.spec.start_from))
+    return digests | {"code": run.spec.code_digest}
 
 
 def recorders_of(spec: RunSpec, work: Path) -> list[Listener]:
@@ -203,6 +213,8 @@ def _bytes_per_token(data: dict[str, Any]) -> float:
 def publish(run: Run, folder: Path, summary: dict[str, Any]) -> None:
     """Put the finished run in its place: each file whole, the manifest last, then remove the work folder."""
     work, spec = folder / "work", run.spec
+    for old in (*folder.glob("*.safetensors"), *folder.glob("*.jsonl")):
+        old.unlink()  # an earlier run in this folder may have kept more than this one does
     write_text(folder / "spec.json", spec.to_json())
     for kept in sorted(work.iterdir()):
         if kept.suffix == ".jsonl":

@@ -5,23 +5,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from interruptions import WHOLE
 from small_data import SMALL_TEXT, Patterns
 
 from lowbit.train.reproducibility import make_deterministic
+from lowbit.train.run import execute
 
 
 @pytest.fixture(autouse=True)
 def deterministic() -> Iterator[None]:
-    """What `execute` sets at the start of a run, undone afterwards."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filling, default = torch.utils.deterministic.fill_uninitialized_memory, torch.get_default_dtype()
+    """What `execute` sets at the start of a run; afterwards PyTorch is as other tests expect it."""
     make_deterministic(1)
     yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
     torch.set_flush_denormal(False)
-    torch.utils.deterministic.fill_uninitialized_memory = filling
-    torch.set_default_dtype(default)
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +42,11 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder_of(images: Path, text: Path) -> dict[str, Path]:
     """Prepared folder by model name."""
     return {"resnet18": images, "vit": images, "gpt": text}
+
+
+@pytest.fixture(scope="session")
+def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the run WHOLE, never interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "seed0"
+    execute(WHOLE, folder, images)
+    return folder

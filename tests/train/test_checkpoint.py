@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_runs import assert_identical, changed, small_spec, tensors_of, until
 
+from lowbit.errors import SettingError
 from lowbit.train import checkpoint
 from lowbit.train.assemble import Run, assemble
 from lowbit.train.checkpoint import CheckpointError, load_state, load_weights, save_state, save_weights, weights_sha256
@@ -73,7 +74,7 @@ def test_state_of_another_run_is_refused_and_changes_nothing(identity, images, t
     save_state(run.state, tmp_path / "state.safetensors", IDENTITY, {})
     fresh = assemble(small_spec("vit"), images)
     before = tensors_of(fresh.state)
-    with pytest.raises(CheckpointError, match="another spec or other code"):
+    with pytest.raises(CheckpointError, match="another spec, other data or other code"):
         load_state(fresh.state, tmp_path / "state.safetensors", identity)
     assert_identical(tensors_of(fresh.state), before)
     assert fresh.state.step == 0
@@ -155,3 +156,14 @@ def test_run_can_start_from_the_weights_of_another(model, folder_of, tmp_path):
     assert all(torch.equal(source[name], started[name]) for name in kept)
     fresh = assemble(changed(tuned, start_from=None), folder_of[model]).state.model.state_dict()
     assert not torch.equal(fresh["classifier.weight"], started["classifier.weight"])
+
+
+def test_weights_of_another_model_are_refused(images, tmp_path):
+    converted = assemble(small_spec("vit"), images).state.model.state_dict()
+    save_weights(converted, tmp_path / "w.safetensors")
+    for model in ("vit", "resnet18"):
+        with pytest.raises(
+            SettingError, match=r"start_from .*w\.safetensors: not the weights.*[Mm]issing key"
+        ) as caught:
+            assemble(small_spec(model, start_from=str(tmp_path / "w.safetensors")), images)
+        assert "\n" not in str(caught.value)

@@ -15,7 +15,7 @@ class Checkpoints(Listener):
 
     Args:
         folder: where; made when missing.
-        identity: digests of spec and code, which a resumed run must share.
+        identity: digests of spec, data and code, which a resumed run must share.
         every_seconds: between states.
         every_steps: between numbered weights; 0 writes none.
         elapsed: seconds the run has computed so far, over all attempts.
