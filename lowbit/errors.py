@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class SettingError(UserError, ValueError):
     """A setting that does not exist, is out of range or does not fit another one."""
+
+
+class MissingExtraError(UserError, ImportError):
+    """A setting asks for an optional package that is not installed."""

@@ -19,7 +19,7 @@ def observers_of(spec: RunSpec, work: Path) -> list[Listener]:
         work: folder that they may write to.
 
     Raises:
-        ImportError: when an optional package is not installed; names the extra.
+        MissingExtraError: when an optional package is not installed; names the extra.
     """
     record = spec.record
     observers: list[Listener] = [Progress(spec)]

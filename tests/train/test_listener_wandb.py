@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lowbit.errors import UserError
 from lowbit.train.events import Evaluated, RunFailed, RunFinished, RunStarted, StepsFinished
 from lowbit.train.listeners.wandb import WeightsAndBiases
 
@@ -164,5 +165,5 @@ def test_mode_is_offline_unless_chosen_or_logged_in(wandb, tmp_path, monkeypatch
 
 def test_missing_wandb_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ImportError, match=r"pip install 'lowbit\[wandb\]'"):
+    with pytest.raises(UserError, match=r"pip install 'lowbit\[wandb\]'"):
         WeightsAndBiases(tmp_path, SPEC)

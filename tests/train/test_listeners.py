@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lowbit.errors import UserError
 from lowbit.train.events import Evaluated, RunFailed, RunFinished, RunStarted, StateReady, StepsFinished
 from lowbit.train.listeners._base import Listener, Listeners
 from lowbit.train.listeners.progress import Progress
@@ -197,5 +198,5 @@ def test_tensorboard_of_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp
 def test_missing_tensorboard_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(ImportError, match=r"pip install 'lowbit\[tensorboard\]'"):
+    with pytest.raises(UserError, match=r"pip install 'lowbit\[tensorboard\]'"):
         TensorBoard(tmp_path)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lowbit.errors import MissingExtraError
 from lowbit.train.events import Event, RunStarted, StateReady
 from lowbit.train.listeners._base import Listener
 from lowbit.train.listeners._scalars import scalars
@@ -16,14 +17,14 @@ class TensorBoard(Listener):
         folder: of the event files.
 
     Raises:
-        ImportError: when the extra is not installed.
+        MissingExtraError: when the extra is not installed.
     """
 
     def __init__(self, folder: Path):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise ImportError(
+            raise MissingExtraError(
                 "record.tensorboard: tensorboard is not installed; pip install 'lowbit[tensorboard]' or turn it off"
             ) from error
         self._open = SummaryWriter

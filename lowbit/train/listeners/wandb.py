@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lowbit.errors import MissingExtraError
 from lowbit.train.events import Event, RunFinished, RunStarted
 from lowbit.train.listeners._base import Listener
 from lowbit.train.listeners._scalars import scalars
@@ -26,14 +27,14 @@ class WeightsAndBiases(Listener):
         spec: of the run; becomes the run's name and configuration.
 
     Raises:
-        ImportError: when the extra is not installed.
+        MissingExtraError: when the extra is not installed.
     """
 
     def __init__(self, folder: Path, spec: "RunSpec"):
         try:
             import wandb
         except ImportError as error:
-            raise ImportError(
+            raise MissingExtraError(
                 "record.wandb: wandb is not installed; pip install 'lowbit[wandb]' or turn it off"
             ) from error
         self._wandb = wandb
