@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,11 @@ def _implements_documented(node) -> bool:
 def test_nothing_is_unpickled():
     pattern = re.compile(r"pickle\.load|torch\.load\(|allow_pickle\s*=\s*True|weights_only\s*=\s*False|yaml\.load\(")
     assert not [f"{p}: {m.group()}" for p in FILES for m in [pattern.search(p.read_text())] if m]
+
+
+def test_git_ignores_no_file_of_the_project():
+    root = PACKAGE.parent
+    files = [p for folder in ("lowbit", "tests", "rules", "studies") for p in (root / folder).rglob("*") if p.is_file()]
+    names = "\n".join(str(p.relative_to(root)) for p in files if "__pycache__" not in p.parts)
+    ignored = subprocess.run(["git", "check-ignore", "--stdin"], cwd=root, input=names, capture_output=True, text=True)
+    assert ignored.stdout == "", "a clone would lack these files"

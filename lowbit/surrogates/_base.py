@@ -1,5 +1,6 @@
 """How a surrogate derivative is attached to a quantized value."""
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -8,7 +9,10 @@ from torch import Tensor
 
 
 class _Attached(torch.autograd.Function):
-    """Forward: the quantized value, exactly. Backward: the incoming gradient times the surrogate derivative."""
+    """Forward: the quantized value, exactly. Backward: the incoming gradient times the surrogate derivative.
+
+    A slope of None stands for 1 everywhere: nothing is computed and nothing kept.
+    """
 
     generate_vmap_rule = True
 
@@ -27,6 +31,10 @@ class _Attached(torch.autograd.Function):
         return (gradient if ctx.straight else gradient * ctx.saved_tensors[0]), None, None
 
 
+# Autograd binds the arguments of each call to this signature, and searching for it takes longer than a small backward.
+_Attached.forward.__signature__ = inspect.signature(_Attached.forward)
+
+
 class Surrogate(ABC):
     """A derivative to use for a rounding.
 
@@ -35,8 +43,8 @@ class Surrogate(ABC):
     """
 
     @abstractmethod
-    def surrogate_gradient(self, u: Tensor) -> Tensor | None:
-        """The derivative at u, of u's shape; None stands for 1 everywhere and stores nothing."""
+    def surrogate_gradient(self, u: Tensor) -> Tensor:
+        """The derivative at u, of u's shape."""
 
     def attach(self, value: Tensor, quantized: Tensor, scale: Tensor) -> Tensor:
         """The quantized value with this surrogate's derivative towards the real one.
@@ -46,5 +54,5 @@ class Surrogate(ABC):
             quantized: its quantized version, of the same shape.
             scale: what one code is worth, broadcastable to `value`.
         """
-        slope = self.surrogate_gradient((value / scale).detach())
+        slope = self.surrogate_gradient(value.detach() / scale.detach())
         return _Attached.apply(value, quantized.detach(), slope)

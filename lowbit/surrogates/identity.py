@@ -4,9 +4,10 @@
 Conditional Computation, 2013, arXiv 1308.3432.
 """
 
+import torch
 from torch import Tensor
 
-from lowbit.surrogates._base import Surrogate
+from lowbit.surrogates._base import Surrogate, _Attached
 from lowbit.variant import variant
 
 
@@ -14,6 +15,10 @@ from lowbit.variant import variant
 class Identity(Surrogate):
     """Straight-through estimator: dL/dW is exactly dL/dW_hat, as in the official BitNet recipe."""
 
-    def surrogate_gradient(self, u: Tensor) -> None:
+    def surrogate_gradient(self, u: Tensor) -> Tensor:
         """1 everywhere."""
-        return None
+        return torch.ones_like(u)
+
+    def attach(self, value: Tensor, quantized: Tensor, scale: Tensor) -> Tensor:
+        """The quantized value; gradients pass as they are, and no tensor of ones is made for them."""
+        return _Attached.apply(value, quantized.detach(), None)

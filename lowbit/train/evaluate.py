@@ -35,13 +35,14 @@ def evaluate(
     """Loss, accuracy and, for text, perplexity over all batches.
 
     Args:
-        model: left in evaluation mode.
+        model: in evaluation mode meanwhile.
         batches: of one split.
         softmax: the loss's.
         unit: "samples" or "tokens".
         autocast: context of the forward pass.
         ranks: each process takes a share of every batch.
     """
+    training = model.training
     model.eval()
     sums = torch.zeros(2, dtype=torch.float64, device=next(model.parameters()).device)
     count = 0
@@ -56,5 +57,6 @@ def evaluate(
         loss = softmax.cross_entropy(logits, part.labels.flatten(), reduction="sum")
         correct = (logits.argmax(-1) == part.labels.flatten()).sum()
         sums += torch.stack([loss.double(), correct.double()])
+    model.train(training)
     loss, correct = ranks.sum(sums).tolist()
     return results_of(loss / count, correct / count, unit)

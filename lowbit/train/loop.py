@@ -60,6 +60,7 @@ def train(run: Run, want_gradients: Callable[[], bool] = lambda: False) -> Itera
     parameters = [p for p in state.model.parameters() if p.requires_grad]
     yield RunStarted(spec=spec, steps=run.steps, first_step=state.step, metric=run.metric, unit=run.unit)
 
+    state.model.train()
     pending: list[tuple[dict[str, Any], Tensor]] = []
     since = time.perf_counter()
     while state.step < run.steps:
@@ -138,7 +139,6 @@ def forward_backward(run: Run, batch: Batch) -> Tensor:
         Sum of losses (nats, unscaled, unsmoothed), number of correct targets, number of targets: float64 (3,).
     """
     spec, model = run.spec, run.state.model
-    model.train()
     mine = batch.part(run.ranks.share(len(batch.inputs)))
     size = spec.train.batch_size
     sums = torch.zeros(2, dtype=torch.float64, device=batch.inputs.device)

@@ -34,7 +34,7 @@ from lowbit.train.listeners.gradients import GradientStatistics
 from lowbit.train.listeners.jsonl import JsonLines
 from lowbit.train.lock import hold
 from lowbit.train.loop import DivergedError, train
-from lowbit.train.machine import machine
+from lowbit.train.machine import keep_freed_memory, machine
 from lowbit.train.parallel import Ranks, join
 from lowbit.train.reproducibility import make_deterministic
 
@@ -92,6 +92,7 @@ def execute(
         UserError: when spec, data or model do not fit, or when the loss is not finite: names the last good checkpoint.
     """
     make_deterministic(spec.threads)
+    keep_freed_memory()
     ranks = join(spec.device)
     work = folder / "work"
     lock = hold(work) if ranks.is_first else None

@@ -14,12 +14,6 @@ ANTIDERIVATIVES: dict[str, Callable[[Surrogate, Tensor], Tensor]] = {
 }
 
 
-def derivative(surrogate: Surrogate, u: Tensor) -> Tensor:
-    """The surrogate's derivative as a tensor also where None stands for 1."""
-    slope = surrogate.surrogate_gradient(u)
-    return torch.ones_like(u) if slope is None else slope
-
-
 def check_is_derivative(surrogate: Surrogate, antiderivative: Callable[[Surrogate, Tensor], Tensor]) -> None:
     """Central differences of the antiderivative, away from its kinks."""
     u, step = torch.linspace(-5.003, 5.001, 2001, dtype=torch.float64), 1e-5
@@ -27,7 +21,7 @@ def check_is_derivative(surrogate: Surrogate, antiderivative: Callable[[Surrogat
     smooth = ((right - middle) - (middle - left)).abs() < 1e-8
     assert smooth.double().mean() > 0.98
     numeric = (right - left) / (2 * step)
-    torch.testing.assert_close(derivative(surrogate, u)[smooth], numeric[smooth], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(surrogate.surrogate_gradient(u)[smooth], numeric[smooth], rtol=1e-6, atol=1e-6)
 
 
 def check_attach(surrogate: Surrogate) -> None:
@@ -39,7 +33,7 @@ def check_attach(surrogate: Surrogate) -> None:
     attached = surrogate.attach(*inputs)
     assert torch.equal(attached, quantized)
     of_value, of_quantized, of_scale = torch.autograd.grad(attached, inputs, upstream, allow_unused=True)
-    assert torch.equal(of_value, upstream * derivative(surrogate, value / scale))
+    assert torch.equal(of_value, upstream * surrogate.surrogate_gradient(value / scale))
     assert of_quantized is None
     assert of_scale is None, "the scale carries gradient"
 

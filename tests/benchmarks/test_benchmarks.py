@@ -1,0 +1,43 @@
+"""Every benchmark runs, gives rows, and refuses to print a speed when a contestant computes something else."""
+
+import importlib
+from itertools import islice
+
+import pytest
+import torch
+
+from lowbit import catalog
+from lowbit.benchmarks import layers, loop
+from lowbit.benchmarks._timing import Row, WrongResultError, ratio_rows, seconds_side_by_side
+from lowbit.layers.bit_linear import BitLinear
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(loop, "STEPS", 1)
+    monkeypatch.setattr(loop, "make_deterministic", lambda threads: None)  # it is for the whole process
+
+
+@pytest.mark.parametrize("name", catalog.available("benchmarks"))
+def test_the_first_case_has_a_ratio_with_quartiles(name):
+    first = list(islice(importlib.import_module(f"lowbit.benchmarks.{name}").cases(quick=True), 3))
+    assert all(isinstance(row, Row) and row.case == first[0].case for row in first)
+    assert [row.metric for row in first] == ["ratio", "ratio_quartile_low", "ratio_quartile_high"]
+    assert 0 < first[1].value <= first[0].value <= first[2].value
+
+
+def test_the_benchmarks_of_the_documentation_exist():
+    assert {"layers", "loop"} <= set(catalog.available("benchmarks"))
+
+
+def test_a_layer_that_computes_something_else_has_no_speed(monkeypatch):
+    monkeypatch.setattr(BitLinear, "forward", lambda self, x: torch.nn.functional.linear(x, 1.01 * self.weight))
+    with pytest.raises(WrongResultError, match="no speed is reported"):
+        next(layers.cases(quick=True))
+
+
+def test_ratios_are_of_the_same_round():
+    seconds = seconds_side_by_side({"one": lambda: None, "two": lambda: None}, 4)
+    assert {name: len(values) for name, values in seconds.items()} == {"one": 4, "two": 4}
+    ours, theirs = torch.tensor([[2.0, 40.0, 6.0], [1.0, 10.0, 3.0]]).numpy()
+    assert next(ratio_rows("case", ours, theirs)).value == 2.0
