@@ -10,22 +10,17 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from lowbit import catalog
 from lowbit.catalog import Settings
 from lowbit.config_arms import laid_over, mismatch, no_effect
 from lowbit.config_errors import ConfigError, explain
 from lowbit.config_files import merged, read_yaml
-from lowbit.spec import NAME_PATTERN, RunSpec, Task, Trainable
+from lowbit.config_probes import Name, ProbeStudy, faults, is_probe_study, reference_run, runs_of, without_null
+from lowbit.probe_spec import ProbeSpec
+from lowbit.spec import RunSpec, Task, Trainable
 from lowbit.variant import Count
-
-
-def _without_null(entries: Any) -> Any:
-    return {k: v for k, v in entries.items() if v is not None} if isinstance(entries, dict) else entries
-
-
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 class TaskInStudy(Settings):
@@ -35,19 +30,24 @@ class TaskInStudy(Settings):
 
 
 class Study(Settings):
-    """One question: tasks crossed with arms and seeds."""
+    """One question about training: tasks crossed with arms and seeds."""
 
-    tasks: Annotated[dict[Name, TaskInStudy], BeforeValidator(_without_null)] = Field(
+    tasks: Annotated[dict[Name, TaskInStudy], BeforeValidator(without_null)] = Field(
         description="Tasks and their number of seeds."
     )
-    arms: Annotated[dict[Name, dict[str, Any]], BeforeValidator(_without_null)] = Field(
+    arms: Annotated[dict[Name, dict[str, Any]], BeforeValidator(without_null)] = Field(
         description="Arm name -> partial task; `tasks: [...]` in it restricts the arm to some tasks."
     )
     baseline: str = Field(description="Arm that the others are compared with.")
     treatment: str = Field(description="Arm whose claimed effect is under test.")
-    controls: Annotated[dict[str, str], BeforeValidator(_without_null)] = Field(
+    controls: Annotated[dict[str, str], BeforeValidator(without_null)] = Field(
         {}, description="Arm -> arm whose runs it must reproduce bit for bit."
     )
+
+
+AnyStudy = Annotated[
+    Annotated[Study, Tag("training")] | Annotated[ProbeStudy, Tag("probe")], Discriminator(is_probe_study)
+]
 
 
 class Config(Settings):
@@ -62,22 +62,33 @@ class Config(Settings):
         "auto",
         description="Where runs compute; auto takes CUDA where NVIDIA's driver shows a GPU. Name it on clusters.",
     )
-    datasets: Annotated[dict[Name, catalog.slot("data")], BeforeValidator(_without_null)] = Field(
+    datasets: Annotated[dict[Name, catalog.slot("data")], BeforeValidator(without_null)] = Field(
         description="Prepared datasets by name."
     )
-    tasks: Annotated[dict[Name, Task], BeforeValidator(_without_null)] = Field(description="Trainable things by name.")
-    studies: Annotated[dict[Name, Study], BeforeValidator(_without_null)] = Field(description="Questions by name.")
+    tasks: Annotated[dict[Name, Task], BeforeValidator(without_null)] = Field(description="Trainable things by name.")
+    studies: Annotated[dict[Name, AnyStudy], BeforeValidator(without_null)] = Field(description="Questions by name.")
 
     @functools.cached_property
-    def runs(self) -> tuple[RunSpec, ...]:
+    def runs(self) -> tuple[RunSpec | ProbeSpec, ...]:
         """Every run of every study, in the order of the file."""
         return tuple(r for name in self.studies for r in self.study_runs(name))
 
     @functools.cached_property
     def pretraining(self) -> tuple[RunSpec, ...]:
         """The pretraining runs that some run starts from: one per task and seed, shared by the arms."""
-        wanted = sorted({(r.task, r.seed) for r in self.runs if r.start_from})
+        wanted = sorted({(r.task, r.seed) for r in self.runs if isinstance(r, RunSpec) and r.start_from})
         return tuple(self._pretraining_run(task, seed) for task, seed in wanted)
+
+    @functools.cached_property
+    def references(self) -> tuple[ProbeSpec, ...]:
+        """Starts and reference gradients of the estimator study: one per task and seed, shared by the arms."""
+        probes = {r.reference_path: r for r in self.runs if isinstance(r, ProbeSpec)}
+        return tuple(reference_run(r) for r in probes.values())
+
+    @property
+    def training(self) -> dict[str, Study]:
+        """The studies that train."""
+        return {name: study for name, study in self.studies.items() if isinstance(study, Study)}
 
     @property
     def resolved_device(self) -> Literal["cpu", "cuda"]:
@@ -86,9 +97,11 @@ class Config(Settings):
             return self.device
         return "cuda" if Path("/proc/driver/nvidia/gpus").is_dir() else "cpu"
 
-    def study_runs(self, name: str) -> tuple[RunSpec, ...]:
+    def study_runs(self, name: str) -> tuple[RunSpec | ProbeSpec, ...]:
         """The runs of one study."""
         study = self.studies[name]
+        if isinstance(study, ProbeStudy):
+            return tuple(runs_of(name, study))
         runs = []
         for task_name, repeats in study.tasks.items():
             for arm_name, arm in study.arms.items():
@@ -117,11 +130,12 @@ class Config(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         """Every name that is referred to exists, and every arm resolves to a run of its own."""
-        faults = list(self._dangling_names())
-        if not faults:
-            faults = [f for name in self.studies for f in self._faults_of_arms(name)]
-        if faults:
-            raise ConfigError("\n".join(faults))
+        found = list(self._dangling_names())
+        if not found:
+            found = [f for name in self.training for f in self._faults_of_arms(name)]
+            found += [f for n, study in self.studies.items() if isinstance(study, ProbeStudy) for f in faults(n, study)]
+        if found:
+            raise ConfigError("\n".join(found))
         return self
 
     def _dangling_names(self):
@@ -130,7 +144,7 @@ class Config(Settings):
                 yield f"tasks.{name}.dataset: {task.dataset!r} {catalog.suggestion(task.dataset, self.datasets)}"
             else:
                 yield from (f"tasks.{name}.{fault}" for fault in mismatch(task, self.datasets[task.dataset].name))
-        for name, study in self.studies.items():
+        for name, study in self.training.items():
             place = f"studies.{name}"
             for task in study.tasks:
                 if task not in self.tasks:
@@ -203,7 +217,9 @@ def _open(node: Any) -> Any:
         return [_open(n) for n in node]
     if not isinstance(node, dict):
         return node
-    result = {k: _open(v) for k, v in node.items() if not (k == "required" and isinstance(v, list))}
+    # A part of a variant without its name may fit several of them.
+    renamed = {"anyOf" if k == "oneOf" else k: v for k, v in node.items()}
+    result = {k: _open(v) for k, v in renamed.items() if not (k == "required" and isinstance(v, list))}
     for entries in (result, result.get("patternProperties", {})):
         for key in entries if entries is not result else ("additionalProperties",):
             if isinstance(entries.get(key), dict):

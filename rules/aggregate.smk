@@ -15,6 +15,8 @@ rule aggregate:
         f"{RESULTS}/logs/aggregate/{{study}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/aggregate/{{study}}.tsv"
+    wildcard_constraints:
+        study=TRAINING,
     conda:
         "../envs/lowbit.yaml"
     threads: 1
@@ -22,7 +24,7 @@ rule aggregate:
         mem_mb=2000,
         runtime=30,
     params:
-        design=design_of,
+        design=design_param,
         results=results_root,
         tables=folder_of,
         code=catalog.digest("commands/aggregate.py"),

@@ -8,9 +8,11 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from lowbit import catalog
+from lowbit.analysis.design import FURTHER
 from lowbit.config import validate
 from lowbit.config_errors import ConfigError
 from lowbit.config_files import read_yaml
+from lowbit.probe_spec import ProbeSpec
 
 
 def validated_config():
@@ -34,15 +36,20 @@ RESULTS = CONFIG.results
 DATA = CONFIG.data
 SUMMARY = f"{RESULTS}/summary.txt"
 REPORT = f"{RESULTS}/report.html"
-RUNS = {run.path: run for run in (*CONFIG.runs, *CONFIG.pretraining)}
+RUNS = {run.path: run for run in (*CONFIG.runs, *CONFIG.pretraining)} | {r.reference_path: r for r in CONFIG.references}
 STUDIES = tuple(CONFIG.studies)
+TRAINING = "|".join(CONFIG.training) or "none"
 
 
 def snakemake_arguments():
-    """Command line that makes a second Snakemake see this workflow and its configuration."""
-    files = [str(path) for path in workflow.configfiles]
-    overrides = [f"{key}={value}" for key, value in workflow.config_settings.config.items()]
-    arguments = ["--snakefile", workflow.main_snakefile, "--configfile", *files]
+    """Command line that makes a second Snakemake see this workflow and its configuration.
+
+    Overlays alone: the file that the Snakefile names comes first by itself, and named after them would undo them.
+    """
+    settings = workflow.config_settings
+    files = [str(path) for path in settings.configfiles]
+    overrides = [f"{key}={value}" for key, value in settings.config.items()]
+    arguments = ["--snakefile", workflow.main_snakefile, *(["--configfile", *files] if files else [])]
     return [*arguments, *(["--config", *overrides] if overrides else [])]
 
 
@@ -63,8 +70,9 @@ shell.prefix(shell_prefix())
 
 def run_of(study, wildcards):
     """The spec that a path stands for."""
-    parts = [study, wildcards.task, *([wildcards.arm] if "arm" in wildcards.keys() else []), f"seed{wildcards.seed}"]
-    path = "/".join(parts)
+    named = wildcards.keys()
+    arm, seed = [wildcards.arm] if "arm" in named else [], [f"seed{wildcards.seed}"] if "seed" in named else []
+    path = "/".join([study, wildcards.task, *arm, *seed])
     if path not in RUNS:
         raise WorkflowError(
             f"{RESULTS}/{path}: no such run in the configuration; its studies are: {', '.join(STUDIES)}"
@@ -138,14 +146,41 @@ def results_of(study):
     return [f"{RESULTS}/{run.path}/{name}" for run in CONFIG.runs if run.study == study for name in names]
 
 
-def design_of(wildcards):
+def design_of(name):
     """A study's design as JSON: who is compared with whom, and which runs there are."""
-    study = CONFIG.studies[wildcards.study]
-    runs = {}
-    for run in CONFIG.study_runs(wildcards.study):
+    if name not in CONFIG.studies:
+        return ""
+    study, runs = CONFIG.studies[name], {}
+    for run in CONFIG.study_runs(name):
         runs.setdefault(run.task, {}).setdefault(run.arm, []).append(run.seed)
-    names = {"study": wildcards.study, "baseline": study.baseline, "treatment": study.treatment}
-    return json.dumps({**names, "controls": study.controls, "runs": runs})
+    treatment, controls = getattr(study, "treatment", study.baseline), getattr(study, "controls", {})
+    parts = {"study": name, "baseline": study.baseline, "treatment": treatment, "controls": controls, "runs": runs}
+    return json.dumps(parts)
+
+
+def design_param(wildcards):
+    """params function: the design of a study."""
+    return design_of(wildcards.study)
+
+
+def reference_of(wildcards):
+    """input function: the start and reference that a run of the estimator study shares with the other arms."""
+    return f"{RESULTS}/{run_of('estimator', wildcards).reference_path}/manifest.json"
+
+
+def reference_code(wildcards):
+    """params function: fingerprint of the code that start and reference come from."""
+    return run_of("reference", wildcards).reference_code_digest
+
+
+def surrogate_files():
+    """The files of all surrogates, below the package."""
+    return [f"surrogates/{name}.py" for name in catalog.available("surrogates")]
+
+
+def further_tables(wildcards):
+    """input function: tables that only some studies have."""
+    return [f"{RESULTS}/tables/{wildcards.study}_{name}.csv" for name in FURTHER.get(wildcards.study, ())]
 
 
 def dataset_settings(wildcards):

@@ -8,6 +8,7 @@ rule figure:
         curves=f"{RESULTS}/tables/{{study}}_curves.csv",
         comparisons=f"{RESULTS}/tables/{{study}}_comparisons.csv",
         verdicts=f"{RESULTS}/verdicts/{{study}}.json",
+        further=further_tables,
     output:
         png=report(
             f"{RESULTS}/figures/{{study}}/{{figure}}.png",

@@ -13,12 +13,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
     ("errors", "atomic", "variant"),
     ("catalog", "processes", "gpu_slots"),
-    ("spec", "config", "config_arms", "config_errors", "config_files", "manifest"),
+    ("spec", "probe_spec", "config", "config_arms", "config_probes", "config_errors", "config_files", "manifest"),
     ("kernels",),
     ("feedback", "softmaxes", "quantizers", "surrogates"),
     ("compressors", "layers", "data"),
     ("distributed", "models", "estimators"),
-    ("analysis", "train"),
+    ("problems",),
+    ("analysis", "train", "probe"),
     ("benchmarks",),
     ("commands", "__main__", "__init__"),
 )
@@ -27,7 +28,7 @@ LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 # A quantizer has its backward from a surrogate; manifests tell prepared datasets apart; the rest is one concern.
 NEIGHBOURS = {("quantizers", "surrogates"), ("manifest", "data")}
 NEIGHBOURS |= {(a, b) for a in LEVELS[2] for b in LEVELS[2]} | {(a, b) for a in LEVELS[0] for b in LEVELS[0]}
-VARIANT_FAMILIES = ("softmaxes", "quantizers", "surrogates", "models", "data")
+VARIANT_FAMILIES = ("softmaxes", "quantizers", "surrogates", "models", "data", "estimators", "problems")
 
 
 def part(path: Path) -> str:

@@ -7,6 +7,9 @@ from typing import Any
 
 from lowbit.errors import UserError
 
+FURTHER = {"estimator": ("layers", "descents", "surrogates")}
+"""Tables of a study beside those that every study has."""
+
 _KEYS = ("study", "baseline", "treatment", "controls", "runs")
 
 

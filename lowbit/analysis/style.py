@@ -5,7 +5,7 @@ stay visible: later arms are drawn above earlier ones with thinner, broken lines
 """
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,17 +105,33 @@ def legend(figure: Figure, tables: Tables) -> None:
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 5), handlelength=4)
 
 
-def caption(figure: Figure, tables: Tables, text: str) -> None:
-    """What the figure shows, the number of seeds and the hardware, in small print under it."""
-    seeds = tables.runs.groupby(["task", "arm"], sort=False).size().groupby("task", sort=False)
+def caption(figure: Figure, tables: Tables, text: str, tasks: Sequence[str] | None = None) -> None:
+    """What the figure shows, the number of seeds and the hardware, in small print under it.
+
+    Args:
+        figure: to write under.
+        tables: whose runs are counted, each seed of an arm once.
+        text: what the figure shows.
+        tasks: those that the figure shows, where it does not show all.
+    """
+    runs = tables.runs if tasks is None else tables.runs[tables.runs["task"].isin(tasks)]
+    if runs.empty:
+        note(figure, f"{text} No runs.")
+        return
+    seeds = runs.groupby(["task", "arm"], sort=False)["seed"].nunique().groupby("task", sort=False)
     counts = {task: "-".join(str(n) for n in sorted({size.min(), size.max()})) for task, size in seeds}
     if len(set(counts.values())) == 1:
         only = next(iter(counts.values()))
         n = f"n = {only} seed{'s' if only != '1' else ''} per arm"
     else:
-        n = "n seeds per arm: " + ", ".join(f"{task} {counts[task]}" for task in tables.tasks)
-    hardware = " and ".join(sorted(tables.runs["hardware"].unique()))
-    wrapped = textwrap.fill(f"{text} {n}. Hardware: {hardware}.", CAPTION_CHARACTERS)
+        n = "n seeds per arm: " + ", ".join(f"{task} {counts[task]}" for task in tables.tasks if task in counts)
+    hardware = " and ".join(sorted(runs["hardware"].unique()))
+    note(figure, f"{text} {n}. Hardware: {hardware}.")
+
+
+def note(figure: Figure, text: str) -> None:
+    """Small print under a figure."""
+    wrapped = textwrap.fill(text, CAPTION_CHARACTERS)
     figure.supxlabel(wrapped, x=0.01, ha="left", fontsize=8, color="0.25")
 
 

@@ -50,6 +50,9 @@ def _lines(verdict: Verdict) -> list[str]:
     return [*lines, f"    {verdict.note}"] if verdict.note else lines
 
 
+_COLUMNS = 4  # tasks beside each other that a page has room for
+
+
 def rst(verdicts: Sequence[Verdict]) -> str:
     """A table per study, claims down and tasks across: small enough to stand on the first page of a report."""
     lines = []
@@ -59,8 +62,13 @@ def rst(verdicts: Sequence[Verdict]) -> str:
         claims, tasks = (list(dict.fromkeys(keys)) for keys in zip(*by_place, strict=True))
         devices = " and ".join(dict.fromkeys(v.device for v in group))
         lines += [f"**Study {_escaped(study)}** ({_escaped(devices)})", "", ".. list-table::", "   :header-rows: 1", ""]
-        rows = [["Claim", *(_escaped(task) for task in tasks)]]
-        rows += [[_escaped(claim), *(_cell(by_place.get((claim, task))) for task in tasks)] for claim in claims]
+        if len(tasks) <= _COLUMNS:
+            rows = [["Claim", *(_escaped(task) for task in tasks)]]
+            rows += [[_escaped(claim), *(_cell(by_place.get((claim, task))) for task in tasks)] for claim in claims]
+        else:
+            outcomes = tuple(dict.fromkeys(v.verdict for v in group))
+            rows = [["Claim", *outcomes]]
+            rows += [[_escaped(claim), *(_places(group, claim, outcome) for outcome in outcomes)] for claim in claims]
         for row in rows:
             lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(row)]
         lines += [""]
@@ -72,6 +80,15 @@ def _cell(verdict: Verdict | None) -> str:
         return "not asked"
     measured = estimate(verdict).replace(" interval", "")
     return f"**{verdict.verdict}**: {_escaped(measured)}, n = {verdict.n}"
+
+
+def _places(verdicts: Sequence[Verdict], claim: str, outcome: str) -> str:
+    """The tasks in which a claim has an outcome, with its estimates."""
+    found = [v for v in verdicts if (v.claim, v.verdict) == (claim, outcome)]
+    cells = (
+        f"{_escaped(v.task)}{'' if v.estimate is None else f' ({number(v.estimate, v.unit)} {v.unit})'}" for v in found
+    )
+    return "; ".join(cells) or "none"
 
 
 def _escaped(cell: str) -> str:

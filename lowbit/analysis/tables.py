@@ -1,7 +1,7 @@
 """The tables of a study: written whole, read back without losing an arm called `null`, the only input of figures."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lowbit.analysis.design import FURTHER
 from lowbit.atomic import write_text
 from lowbit.errors import UserError
 
@@ -17,6 +18,8 @@ TEXT_COLUMNS = frozenset(
     (
         *("study", "task", "arm", "role", "target", "baseline", "measure", "kind", "censored", "metric", "unit"),
         *("dataset", "model", "device", "hardware", "softmax", "softmax_where", "weights_sha256"),
+        *("point", "variant", "estimator", "surrogate", "problem", "tensor", "at_grid_end", "start_from", "activation"),
+        *("setting", "backward", "mode", "form"),
     )
 )
 
@@ -50,6 +53,7 @@ class Tables:
         curves: evaluations, and steps in at most 200 bins, per run.
         comparisons: one row per task, arm and measure, against the baseline.
         verdicts: the study's verdict records.
+        further: tables that only some studies have, by name.
     """
 
     study: str
@@ -57,6 +61,7 @@ class Tables:
     curves: pd.DataFrame
     comparisons: pd.DataFrame
     verdicts: list[dict[str, Any]]
+    further: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:
@@ -116,4 +121,5 @@ def load(study: str, tables: Path, verdicts: Path) -> Tables:
     if not path.is_file():
         raise UserError(f"{path}: missing; make it first: python -m lowbit aggregate --study {study} ...")
     records = json.loads(path.read_text(encoding="utf-8"))["verdicts"]
-    return Tables(study, *(read(tables / f"{study}_{name}.csv") for name in NAMES), records)
+    further = {name: read(tables / f"{study}_{name}.csv") for name in FURTHER.get(study, ())}
+    return Tables(study, *(read(tables / f"{study}_{name}.csv") for name in NAMES), records, further)

@@ -1,12 +1,14 @@
-"""Command line flags for every field of a `RunSpec`, generated from its types.
+"""Command line flags for every field of a spec, generated from its types.
 
 A field is a flag of its own name (`--batch-size`), whatever group it stands in; a variant is chosen by name
 (`--model vit`) and its settings follow a dot (`--model.depth 6`). Underscores may stand for dashes.
 """
 
 import argparse
+import json
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -16,17 +18,28 @@ from lowbit.config_errors import explain
 from lowbit.errors import UserError
 from lowbit.spec import RunSpec
 
+Spec = typing.TypeVar("Spec", bound=BaseModel)
+
 _FAMILIES = {
     "model": "models",
     "softmax": "softmaxes",
     "weight": "quantizers",
     "activation": "quantizers",
     "surrogate": "surrogates",
+    "problem": "problems",
+    "estimator": "estimators",
 }
 _ALIASES = {"softmax.temperature": "--temperature"}
-_RENAMED = {"loss.scale": "--loss-scale"}
+_RENAMED = {
+    "loss.scale": "--loss-scale",
+    "reference.epsilon": "--reference-epsilon",
+    "reference.samples": "--reference-samples",
+    "rates.low": "--rates-low",
+    "rates.high": "--rates-high",
+    "rates.points": "--rates-points",
+}
 _OLD_NAMES = {"softmax": {"standard": "base_e"}}
-_ELSEWHERE = {"dataset"}  # a flag of the command itself, beside the folders
+_ELSEWHERE = {"dataset", "axes", "descent"}  # flags of the commands themselves, or for spec files alone
 
 
 class _Set(argparse.Action):
@@ -104,10 +117,10 @@ def _with_default(text: str, default: Any) -> str:
     return text if default is ... or default is None else f"{text} (default: {default})"
 
 
-def add_spec_flags(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for every field of `RunSpec`; what is given ends up in `args.spec`, a nested dict."""
+def add_spec_flags(parser: argparse.ArgumentParser, model: type[BaseModel] = RunSpec) -> None:
+    """Add a flag for every field of a spec; what is given ends up in `args.spec`, a nested dict."""
     parser.set_defaults(spec={})
-    _add_model(parser, RunSpec, "", "run")
+    _add_model(parser, model, "", "run")
 
 
 def _add_model(parser: argparse.ArgumentParser, model: type[BaseModel], prefix: str, title: str) -> None:
@@ -142,7 +155,29 @@ def spec_from(given: dict[str, Any], **fixed: Any) -> RunSpec:
     for slot, default in (("weight", "ternary_absmean"), ("activation", "none"), ("surrogate", "identity")):
         if slot in raw.get("quantization", {}):
             raw["quantization"][slot] = {"name": default, **raw["quantization"][slot]}
+    return validated(RunSpec, raw)
+
+
+def spec_of(model: type[Spec], text: str) -> Spec:
+    """The spec that stands in a spec.json, or in JSON text.
+
+    Raises:
+        UserError: when it cannot be read or is no such spec.
+    """
     try:
-        return RunSpec.model_validate(raw)
+        raw = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--spec {text}: {error}; give the path of a spec.json, or its content") from None
+    return validated(model, raw, "spec")
+
+
+def validated(model: type[Spec], raw: dict[str, Any], place: str = "") -> Spec:
+    """A spec of a kind.
+
+    Raises:
+        UserError: for values that it does not take, with the place of each.
+    """
+    try:
+        return model.model_validate(raw)
     except ValidationError as error:
-        raise UserError(explain(error, raw, RunSpec)) from None
+        raise UserError(explain(error, raw, model, place)) from None

@@ -8,7 +8,6 @@ again.
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -74,10 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _spec(args: argparse.Namespace):
-    from pydantic import ValidationError
-
-    from lowbit.commands._flags import spec_from
-    from lowbit.config_errors import explain
+    from lowbit.commands._flags import spec_from, spec_of
     from lowbit.errors import UserError
     from lowbit.spec import RunSpec
 
@@ -88,15 +84,7 @@ def _spec(args: argparse.Namespace):
         return spec_from({"task": f"{dataset}_{model}", "arm": softmax} | args.spec, dataset=dataset)
     if args.spec or args.dataset:
         raise UserError("--spec is complete: give no other flags of the spec with it, or edit a copy of the file")
-    text, is_text = args.spec_text, args.spec_text.lstrip().startswith("{")
-    try:
-        raw = json.loads(text if is_text else Path(text).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--spec {text}: {error}; give the path of a spec.json, or its content") from None
-    try:
-        return RunSpec.model_validate(raw)
-    except ValidationError as error:
-        raise UserError(explain(error, raw, RunSpec, "spec")) from None
+    return spec_of(RunSpec, args.spec_text)
 
 
 def _prepare_if_possible(dataset: str, folder: Path, root: Path | None) -> None:

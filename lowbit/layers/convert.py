@@ -173,3 +173,9 @@ def set_blend(model: nn.Module, blend: float) -> None:
     """Set lambda of the quantization warm-up in every low-bit layer: 0 is full precision, 1 fully quantized."""
     for layer in bit_layers(model).values():
         layer.blend = blend
+
+
+def set_progress(model: nn.Module, progress: float) -> None:
+    """Tell the surrogate of every low-bit layer which fraction of training is done."""
+    for layer in bit_layers(model).values():
+        layer.surrogate = layer.surrogate.at(progress)

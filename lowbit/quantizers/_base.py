@@ -32,9 +32,11 @@ class Quantizer(ABC):
 
     Attributes:
         bits: information per entry.
+        fixed_range: whether the levels stay where they are when the input is scaled.
     """
 
     bits: ClassVar[float]
+    fixed_range: ClassVar[bool] = False
 
     @abstractmethod
     def quantize(self, x: Tensor, kept: tuple[int, ...] = ()) -> Quantized:

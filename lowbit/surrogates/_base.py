@@ -1,8 +1,9 @@
-"""How a surrogate derivative is attached to a quantized value."""
+"""What a surrogate is, how its derivative is attached to a quantized value, and what several surrogates share."""
 
+import dataclasses
 import inspect
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -36,15 +37,43 @@ _Attached.forward.__signature__ = inspect.signature(_Attached.forward)
 
 
 class Surrogate(ABC):
-    """A derivative to use for a rounding.
+    """A derivative g'(u) to use for a rounding, and the function g that it is the derivative of.
 
     With u = value / scale (so that neighbouring codes are 1 apart, codes of a sign are -1 and 1) and q the quantized
     value, `attach` returns q with dq/dvalue = surrogate_gradient(u). Scales carry no gradient.
+
+    g is odd and g' even. sign(u) jumps by 2, so a surrogate that rises as far as the sign has mass 2; one of another
+    finite mass has a setting `normalized` that rescales it to 2. One that changes while a network is trained has a
+    setting `progress`, which `at` sets.
     """
 
     @abstractmethod
     def surrogate_gradient(self, u: Tensor) -> Tensor:
-        """The derivative at u, of u's shape."""
+        """The derivative g'(u), of u's shape and dtype."""
+
+    @abstractmethod
+    def antiderivative(self, u: Tensor) -> Tensor:
+        """The odd function g(u) whose derivative this is, of u's shape and dtype."""
+
+    @property
+    @abstractmethod
+    def mass(self) -> float:
+        """The integral of g' over the real line, g(inf) - g(-inf)."""
+
+    def at(self, progress: float) -> Self:
+        """The surrogate at a fraction of training done: itself, unless it has a setting `progress`.
+
+        Not cumulative: `s.at(p).at(q)` is `s.at(q)`.
+
+        Args:
+            progress: fraction of training done, in [0, 1].
+
+        Raises:
+            ValueError: for a fraction out of range.
+        """
+        if not 0.0 <= progress <= 1.0:
+            raise ValueError(f"progress is a fraction of training done: must be in [0, 1], got {progress!r}")
+        return dataclasses.replace(self, progress=progress) if hasattr(self, "progress") else self
 
     def attach(self, value: Tensor, quantized: Tensor, scale: Tensor) -> Tensor:
         """The quantized value with this surrogate's derivative towards the real one.
@@ -56,3 +85,18 @@ class Surrogate(ABC):
         """
         slope = self.surrogate_gradient(value.detach() / scale.detach())
         return _Attached.apply(value, quantized.detach(), slope)
+
+
+def sech_squared(x: Tensor) -> Tensor:
+    """1 - tanh(x)^2 as 4 sigmoid(2x) sigmoid(-2x), which neither overflows nor cancels."""
+    return 4.0 * torch.sigmoid(2.0 * x) * torch.sigmoid(-2.0 * x)
+
+
+def geometric(start: float, end: float | None, progress: float) -> float:
+    """From start to end along a straight line of logarithms, both ends exact; start throughout when end is None.
+
+    Example:
+        >>> [round(geometric(1e-3, 10.0, p), 6) for p in (0.0, 0.5, 1.0)]
+        [0.001, 0.1, 10.0]
+    """
+    return start if end is None else start ** (1.0 - progress) * end**progress

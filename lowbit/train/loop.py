@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lowbit.errors import UserError
-from lowbit.layers.convert import set_blend
+from lowbit.layers.convert import set_blend, set_progress
 from lowbit.train.assemble import Run
 from lowbit.train.batches import Batch
 from lowbit.train.evaluate import evaluate, results_of
@@ -68,6 +68,8 @@ def train(run: Run, want_gradients: Callable[[], bool] = lambda: False) -> Itera
         seed_layers(derived_seed(spec.seed, "step", state.step), spec.device)
         if spec.quantization.blend_epochs:
             set_blend(state.model, blend_of(run, state.step))
+        if hasattr(spec.quantization.surrogate, "progress"):
+            set_progress(state.model, state.step / run.steps)
         batch = run.batches.training(state.step)
         sums = forward_backward(run, batch)
         run.ranks.sum_gradients(parameters)

@@ -1,11 +1,10 @@
-"""Softmaxes, quantizers and surrogates that are wrong in ways that have been seen: each must fail its contract."""
+"""Softmaxes and quantizers that are wrong in ways that have been seen: each must fail its contract."""
 
 import math
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from lowbit.quantizers._base import Quantized
 from lowbit.quantizers.binary_sign import BinarySign
@@ -13,8 +12,6 @@ from lowbit.quantizers.int8_absmax import Int8Absmax
 from lowbit.quantizers.ternary_absmean import TernaryAbsmean
 from lowbit.softmaxes.base2 import Base2
 from lowbit.softmaxes.base_e import BaseE
-from lowbit.surrogates._base import Surrogate
-from lowbit.surrogates.window import Window
 from lowbit.variant import LN2
 
 
@@ -193,34 +190,3 @@ class Misread(TernaryAbsmean):
     """Says 1 bit and has three levels."""
 
     bits: ClassVar[float] = 1.0
-
-
-class HalfAsSteep(Window):
-    """Half of the derivative that it names."""
-
-    def surrogate_gradient(self, u):
-        return 0.5 * super().surrogate_gradient(u)
-
-
-class BordersTooFar(Window):
-    """Twice as wide as it says."""
-
-    def surrogate_gradient(self, u):
-        return Window(width=2 * self.width).surrogate_gradient(u)
-
-
-class ForgetsTheScale(Window):
-    """Looks at the value instead of value / scale."""
-
-    def attach(self, value: Tensor, quantized: Tensor, scale: Tensor) -> Tensor:
-        return super().attach(value, quantized, torch.ones_like(scale))
-
-
-class TwoForwardRoundings(Surrogate):
-    """value + (quantized - value).detach(): not the quantized value in floating point."""
-
-    def surrogate_gradient(self, u: Tensor) -> Tensor:
-        return torch.ones_like(u)
-
-    def attach(self, value: Tensor, quantized: Tensor, scale: Tensor) -> Tensor:
-        return value + (quantized - value).detach()

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import broken_models as bad_models
+import broken_surrogates
 import broken_variants as bad
 import pytest
 import torch
-from checks import arms, form, layers, models, quantizers, softmaxes, surrogates
-from checks.surrogates import ANTIDERIVATIVES
+from checks import arms, form, layers, models, quantizers, softmaxes
 
 from lowbit import catalog
 from lowbit.models.gpt import GPT
@@ -18,7 +18,6 @@ from lowbit.quantizers.none import NoQuantizer
 from lowbit.quantizers.ternary_absmean import TernaryAbsmean
 from lowbit.softmaxes.base2 import Base2
 from lowbit.softmaxes.base_e import BaseE
-from lowbit.surrogates.window import Window
 from lowbit.variant import AboveOne, variant
 
 GPT_BATCH = models.batch(GPT())
@@ -81,11 +80,7 @@ BROKEN = {
     "float16 zeros": partial(quantizers.check_codes, bad.NarrowArithmetic()),
     "sign of zero is zero": partial(quantizers.check_binary, bad.SignOfZeroIsZero()),
     "three levels in a bit": partial(quantizers.check_codes, bad.Misread()),
-    "half as steep": partial(surrogates.check_is_derivative, bad.HalfAsSteep(), ANTIDERIVATIVES["window"]),
-    "borders too far": partial(surrogates.check_is_derivative, bad.BordersTooFar(), ANTIDERIVATIVES["window"]),
-    "identity for window": partial(surrogates.check_is_derivative, Window(), ANTIDERIVATIVES["identity"]),
-    "scale forgotten": partial(surrogates.check_attach, bad.ForgetsTheScale()),
-    "two roundings": partial(surrogates.check_attach, bad.TwoForwardRoundings()),
+    **broken_surrogates.CONTROLS,
     "layer: scale carries gradient": partial(
         layers.check_straight_through, "linear", bad.ScaleCarriesGradient(), NoQuantizer()
     ),

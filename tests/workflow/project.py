@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-CONFIG = ["--configfile", "workflow_config.yaml", "tests/configs/tiny.yaml"]
+CONFIG = ["--configfile", "tests/configs/tiny.yaml"]
 
 
 class Project:
@@ -18,10 +18,11 @@ class Project:
 
     Args:
         folder: new folder of the copy.
+        config: which overlays Snakemake is given.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, config: list[str] = CONFIG):
+        self.folder, self.config = folder, config
         for name in ("lowbit", "rules", "report", "envs", "profiles", "tests/configs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("Snakefile", "workflow_config.yaml"):
@@ -29,7 +30,7 @@ class Project:
 
     def command(self, *arguments: str) -> list[str]:
         """`python -m snakemake`, which takes the package from the folder it runs in."""
-        return [sys.executable, "-m", "snakemake", *arguments, *CONFIG]
+        return [sys.executable, "-m", "snakemake", *arguments, *self.config]
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         """Run Snakemake to its end; its whole output is in `stdout`."""

@@ -70,8 +70,16 @@ def close(actual: Tensor, expected: Tensor) -> None:
 
 
 def check_scale_equivariance(quantizer: Quantizer) -> None:
-    """Q(c x) = c Q(x): the same codes (mirrored for negative c), the scale times |c|; exact for powers of two."""
+    """Q(c x) = c Q(x): the same codes (mirrored for negative c), the scale times |c|; exact for powers of two.
+
+    Levels of a fixed range do not move: the same codes for inputs twice as far out, beyond the range.
+    """
     x = gaussian(6, 9)
+    if quantizer.fixed_range:
+        outside = x.sign() * (1 + x.abs())
+        assert torch.equal(quantizer.quantize(outside).dequantize(), outside.sign())
+        assert torch.equal(quantizer.quantize(outside).scale, quantizer.quantize(x).scale)
+        return
     once = quantizer.quantize(x, (0,))
     for factor in (2.0, 2.0**-6, -1.0, -8.0, math.log(2), -1 / 3):
         scaled = quantizer.quantize(factor * x, (0,))

@@ -1,0 +1,95 @@
+"""What is claimed about gradient estimators, as data: who against whom, where, and the rule it is held to."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateClaim:
+    """One claim, judged at every point of its task.
+
+    Args:
+        key: last part of the verdict's id.
+        text: the claim.
+        source: who claims it, and where.
+        task: on which it is judged.
+        where: axis -> values: the points it speaks of; all by default.
+        treatment: arm whose chosen variant is measured.
+        baseline: arm that it is compared with; None compares with no decrease at all.
+        except_variant: words of a variant that must not be chosen.
+        rule: "more": the loss falls further than the baseline's; "not_more": it does not.
+        margin: percent of the loss that count for nothing.
+        figure: the figure that shows it.
+    """
+
+    key: str
+    text: str
+    source: str
+    task: str
+    where: dict[str, tuple] = field(default_factory=dict)
+    treatment: str
+    baseline: str | None
+    except_variant: str = ""
+    rule: Literal["more", "not_more"]
+    margin: float = 1.0
+    figure: str
+
+
+_MAY = "research note of 2021-05-19"
+_JUNE = "research note of 2021-06-16"
+
+CLAIMS: tuple[EstimateClaim, ...] = (
+    EstimateClaim(
+        key="cdg_beats_nes",
+        text="The coordinate discrete gradient lowers the loss further than NES",
+        source=f"{_MAY}, search without pretraining",
+        task="toy",
+        treatment="cdg",
+        baseline="nes",
+        rule="more",
+        figure="best_decrease",
+    ),
+    EstimateClaim(
+        key="nes_does_not_descend_after_pretraining",
+        text="After pretraining, NES does not point where the loss falls",
+        source=f"{_MAY}, search after pretraining",
+        task="toy",
+        where={"start_from": ("pretrained",)},
+        treatment="nes",
+        baseline=None,
+        rule="not_more",
+        margin=0.1,
+        figure="nes_search",
+    ),
+    EstimateClaim(
+        key="window_does_not_help",
+        text="Another window of the straight-through estimator does not help",
+        source=f"{_JUNE}, variant against normal STE",
+        task="toy",
+        treatment="window",
+        baseline="ste",
+        except_variant="width 1",
+        rule="not_more",
+        figure="bias_and_variance",
+    ),
+    EstimateClaim(
+        key="stochastic_rounding_helps",
+        text="Averaging gradients through stochastic rounding helps",
+        source=f"{_MAY}, stochastic rounding",
+        task="toy",
+        treatment="sr_ste",
+        baseline="ste",
+        rule="more",
+        figure="stochastic_rounding",
+    ),
+    EstimateClaim(
+        key="dg_is_no_upper_bound",
+        text="Within one budget the straight-through estimator lowers the loss further than the discrete gradient",
+        source=f"{_JUNE}, multi-step discrete gradient",
+        task="budget",
+        treatment="ste",
+        baseline="dg",
+        rule="more",
+        figure="budget",
+    ),
+)

@@ -1,0 +1,103 @@
+"""The estimator study in the configuration: which arms are measured on which problems, and what is wrong with that."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from lowbit import catalog
+from lowbit.catalog import Settings
+from lowbit.config_errors import explain
+from lowbit.probe_spec import ARM_AXES, TASK_AXES, Measured, Probe, ProbeArm, ProbeSpec
+from lowbit.spec import NAME_PATTERN
+from lowbit.variant import Count
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+def without_null(entries: Any) -> Any:
+    """A mapping without the entries that an overlay has set to null."""
+    return {k: v for k, v in entries.items() if v is not None} if isinstance(entries, dict) else entries
+
+
+class ProbeInStudy(Probe):
+    """A task of the estimator study and how often it is repeated."""
+
+    seeds: Count = Field(3, description="Initialisations: seeds 0 to n-1.")
+
+
+class ProbeStudy(Settings):
+    """The estimator study: problems crossed with estimators and seeds."""
+
+    probes: Annotated[dict[Name, ProbeInStudy], BeforeValidator(without_null)] = Field(
+        description="What is measured on: problem, batches, steps, reference."
+    )
+    arms: Annotated[dict[Name, ProbeArm], BeforeValidator(without_null)] = Field(
+        description="Arm name -> estimator, surrogate and the axes along which they vary."
+    )
+    baseline: str = Field(description="Arm that the others are compared with.")
+
+
+def is_probe_study(value: Any) -> str:
+    """Tag of the kind of study that a configuration entry describes."""
+    probes = "probes" in value if isinstance(value, dict) else isinstance(value, ProbeStudy)
+    return "probe" if probes else "training"
+
+
+def runs_of(name: str, study: ProbeStudy) -> Iterator[ProbeSpec]:
+    """Every run of an estimator study, in the order of the file."""
+    for task_name, task in study.probes.items():
+        for arm_name, arm in study.arms.items():
+            if arm.tasks is None or task_name in arm.tasks:
+                yield _run(name, task_name, task, arm_name, arm)
+
+
+def reference_run(run: ProbeSpec) -> ProbeSpec:
+    """The spec of the start and reference that a run shares with the other arms of its task and seed."""
+    shared = {key: getattr(run, key) for key in Measured.model_fields}
+    axes = {place: values for place, values in run.axes.items() if place.startswith(TASK_AXES)}
+    return ProbeSpec(study="reference", task=run.task, arm="reference", **shared | {"axes": axes})
+
+
+def _run(study: str, task_name: str, task: ProbeInStudy, arm_name: str, arm: ProbeArm) -> ProbeSpec:
+    axes = {"seed": tuple(range(task.seeds)), **task.axes, **arm.axes}
+    shared = {key: getattr(task, key) for key in Measured.model_fields} | {"axes": axes}
+    return ProbeSpec(
+        study=study, task=task_name, arm=arm_name, estimator=arm.estimator, surrogate=arm.surrogate, **shared
+    )  # fmt: skip
+
+
+def faults(name: str, study: ProbeStudy) -> Iterator[str]:
+    """What is wrong with an estimator study, as `place: why`."""
+    place = f"studies.{name}"
+    if study.baseline not in study.arms:
+        yield f"{place}.baseline: no such arm {study.baseline!r}; {catalog.suggestion(study.baseline, study.arms)}"
+    for kind, members, prefixes in (("probes", study.probes, TASK_AXES), ("arms", study.arms, ARM_AXES)):
+        for member, content in members.items():
+            for axis in content.axes:
+                if not axis.startswith(prefixes):
+                    allowed = " or ".join(prefixes)
+                    yield f"{place}.{kind}.{member}.axes.{axis}: must begin with {allowed}; move it or remove it"
+    for arm_name, arm in study.arms.items():
+        for task in arm.tasks or ():
+            if task not in study.probes:
+                yield f"{place}.arms.{arm_name}.tasks: {task!r} {catalog.suggestion(task, study.probes)}"
+    seen: dict[str, tuple[str, str]] = {}
+    for run in runs_of(name, study):
+        yield from _faults_of_axes(place, run)
+        content = run.model_dump_json(exclude={"arm"})
+        twin = seen.setdefault(content, (run.arm, run.task))
+        if twin[0] != run.arm:
+            advice = "change it, remove it, or restrict it with `tasks: [...]`"
+            yield f"{place}.arms.{run.arm}: resolves to the same run as arm {twin[0]} (task {run.task}); {advice}"
+
+
+def _faults_of_axes(place: str, run: ProbeSpec) -> Iterator[str]:
+    for whose, points in (("probes", "problems"), ("arms", "estimators")):
+        owner = run.task if whose == "probes" else run.arm
+        try:
+            getattr(run, points)
+        except ValidationError as error:
+            yield from explain(error, {}, ProbeSpec, f"{place}.{whose}.{owner}.axes").splitlines()
+        except ValueError as error:
+            yield f"{place}.{whose}.{owner}.{error}"

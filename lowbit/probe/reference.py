@@ -1,0 +1,70 @@
+"""Start and reference gradient of a problem, made once and shared by all arms: a file per point of the task's axes."""
+
+import json
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from lowbit import catalog, manifest
+from lowbit.atomic import replacing, write_text
+from lowbit.estimators._base import Parameters
+from lowbit.estimators.autograd import Autograd
+from lowbit.estimators.cdg import CDG
+from lowbit.probe_spec import ProbeSpec
+from lowbit.problems._base import Problem, stream
+from lowbit.surrogates.window import Window
+
+_CHUNK = 8192
+
+
+def write(spec: ProbeSpec, folder: Path) -> None:
+    """Write start and reference at every point of a spec's task axes.
+
+    Args:
+        spec: of any arm of the task; what an arm sets plays no part.
+        folder: filled with `point<number>.safetensors`, spec.json and manifest.json.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, point in enumerate(spec.problems):
+        problem = catalog.build("problems", point.problem)
+        tensors = problem.start(point.seed)
+        content = {f"start/{n}": t for n, t in tensors.items()}
+        for half, gradient in enumerate(halves(problem, tensors, point)):
+            content |= {f"half{half}/{n}": t.contiguous() for n, t in gradient.items()}
+        with replacing(folder / f"point{number}.safetensors") as temporary:
+            safetensors.torch.save_file(content, temporary)
+    shared = spec.model_dump(mode="json", exclude={"study", "arm", "estimator", "surrogate"})
+    write_text(folder / "spec.json", json.dumps(shared, sort_keys=True, indent=1) + "\n")
+    manifest.write(folder)
+
+
+def read(folder: Path, number: int) -> tuple[Parameters, tuple[Parameters, Parameters]]:
+    """Start and the two halves of the reference at a point."""
+    content = safetensors.torch.load_file(folder / f"point{number}.safetensors")
+    parts: dict[str, Parameters] = {}
+    for key, tensor in content.items():
+        part, _, name = key.partition("/")
+        parts.setdefault(part, {})[name] = tensor
+    return parts["start"], (parts["half0"], parts["half1"])
+
+
+def halves(problem: Problem, tensors: Parameters, spec: ProbeSpec) -> tuple[Parameters, Parameters]:
+    """Two independent references: the truth where it is known, backpropagated where nothing is rounded, else CDG."""
+    return tuple(_half(problem, tensors, spec, half) for half in (0, 1))
+
+
+def _half(problem: Problem, tensors: Parameters, spec: ProbeSpec, half: int) -> Parameters:
+    chunks = max(1, spec.reference.samples // 2 // _CHUNK)
+    size = max(1, spec.reference.samples // 2 // chunks)
+    total: Parameters = {}
+    for chunk in range(chunks):
+        draws = stream(spec.seed, "reference", half, chunk)
+        objective = problem.objective(tensors, Window(), draws, size, spec.tensors)
+        exact = objective.true_gradient()
+        if exact is not None:
+            return {n: t.double() for n, t in exact.items()}
+        estimator = Autograd() if objective.smooth else CDG(epsilon=spec.reference.epsilon)
+        found = estimator.direction(objective, torch.Generator())[0]
+        total = {n: total.get(n, 0) + t.double() / chunks for n, t in found.items()}
+    return total

@@ -1,0 +1,1 @@
+"""Problems: networks and functions small enough to know how good an estimated gradient is."""

@@ -1,0 +1,46 @@
+"""What a problem is: a point in the space of its tensors, and objectives at that point."""
+
+import hashlib
+from abc import ABC, abstractmethod
+
+import torch
+
+from lowbit.estimators._base import Objective, Parameters
+from lowbit.surrogates._base import Surrogate
+
+
+def stream(seed: int, *purpose: object) -> torch.Generator:
+    """A generator of its own for every purpose, so that nothing depends on the order in which things are drawn."""
+    content = "/".join(map(str, (seed, *purpose))).encode()
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(content).digest()[:8], "little") >> 1)
+
+
+class Problem(ABC):
+    """A family of losses: one per seed."""
+
+    @abstractmethod
+    def start(self, seed: int) -> Parameters:
+        """Every tensor of the problem at the point where estimators are asked, pretraining included.
+
+        Args:
+            seed: number of the initialisation.
+        """
+
+    @abstractmethod
+    def objective(
+        self,
+        tensors: Parameters,
+        surrogate: Surrogate,
+        generator: torch.Generator,
+        batch_size: int,
+        names: tuple[str, ...] | None = None,
+    ) -> Objective:
+        """The loss on a freshly drawn batch.
+
+        Args:
+            tensors: from `start`.
+            surrogate: of the roundings.
+            generator: draws the batch.
+            batch_size: samples.
+            names: tensors to study; all that the problem offers by default.
+        """
