@@ -1,10 +1,13 @@
-"""Code that the documentation shows runs as it stands."""
+"""What the documentation shows runs as it stands, and nothing that it should describe is missing."""
 
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
+
+from lowbit.analysis import figures
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,3 +24,10 @@ def test_ten_lines_measure_any_network(capsys):
     printed = capsys.readouterr().out
     assert float(re.search(r"'cosine': ([\d.]+)", printed).group(1)) > 0.999  # nothing is rounded: CDG is the gradient
     assert float(printed.splitlines()[-1]) > 0
+
+
+@pytest.mark.parametrize("study", ["softmax", "estimator"])
+def test_every_figure_has_a_caption_in_the_report(study):
+    text = (ROOT / "report/figure.rst").read_text()
+    of_study = re.search(rf'"{study}": {{(.+?)\n  }}', text, re.DOTALL).group(1)
+    assert set(re.findall(r'^ {4}"(\w+)":', of_study, re.MULTILINE)) == set(figures.available(study))

@@ -17,6 +17,7 @@ class EstimateClaim:
         treatment: arm whose chosen variant is measured.
         baseline: arm that it is compared with; None compares with no decrease at all.
         except_variant: words of a variant that must not be chosen.
+        contrast: task whose own difference between the two arms is subtracted, seed by seed.
         rule: "more": the loss falls further than the baseline's; "not_more": it does not.
         margin: percent of the loss that count for nothing.
         figure: the figure that shows it.
@@ -30,6 +31,7 @@ class EstimateClaim:
     treatment: str
     baseline: str | None
     except_variant: str = ""
+    contrast: str = ""
     rule: Literal["more", "not_more"]
     margin: float = 1.0
     figure: str
@@ -91,5 +93,16 @@ CLAIMS: tuple[EstimateClaim, ...] = (
         baseline="dg",
         rule="more",
         figure="budget",
+    ),
+    EstimateClaim(
+        key="multi_step_gain_is_not_binarisation",
+        text="Several straight-through steps gain no more over one in a binary network than without rounding",
+        source=f"{_JUNE}, single-step against multi-step STE",
+        task="budget",
+        treatment="multi_step_ste",
+        baseline="ste",
+        contrast="budget_full",
+        rule="not_more",
+        figure="multi_step",
     ),
 )

@@ -44,6 +44,8 @@ def _points(claim: EstimateClaim, estimates: pd.DataFrame) -> list[str]:
     for axis, wanted in claim.where.items():
         rows = rows[rows[axis].isin(wanted)] if axis in rows else rows.iloc[:0]
     arms = {claim.treatment, *([claim.baseline] if claim.baseline else [])}
+    if claim.contrast and not arms <= set(estimates.loc[estimates["task"] == claim.contrast, "arm"]):
+        return []
     return [p for p in rows["point"].unique() if arms <= set(rows.loc[rows["point"] == p, "arm"])]
 
 
@@ -57,6 +59,8 @@ def _at_point(
     else:
         reference = _chosen(here, claim.baseline, "")
         result = difference(treated, reference, _MEASURE)
+        if claim.contrast:
+            result = _contrast(claim, means, treated, reference)
     outcome, level = decide(claim, result)
     note = _note(claim, treated, reference)
     if claim.baseline is None:
@@ -90,6 +94,19 @@ def decide(claim: EstimateClaim, result: Paired) -> tuple[str, float]:
     return (REFUTED, 0.95) if further else (SUPPORTED, 0.90) if not_further else (INCONCLUSIVE, 0.95)
 
 
+def _contrast(claim: EstimateClaim, means: pd.DataFrame, treated: pd.DataFrame, reference: pd.DataFrame) -> Paired:
+    """The difference between two arms, minus their difference in another task, over the seeds that have all four."""
+    there = means[means["task"] == claim.contrast]
+    sides = (
+        treated,
+        reference,
+        _chosen(there, claim.treatment, claim.except_variant),
+        _chosen(there, claim.baseline, ""),
+    )
+    a, b, c, d = (rows.set_index("seed")[_MEASURE] for rows in sides)
+    return paired(((a - b) - (c - d)).dropna().to_numpy())
+
+
 def _chosen(means: pd.DataFrame, arm: str, without: str) -> pd.DataFrame:
     rows = means[(means["arm"] == arm) & ((means["variant"] != without) | (without == ""))]
     variant = chosen_variants(rows)["variant"]
@@ -112,6 +129,7 @@ def _note(claim: EstimateClaim, treated: pd.DataFrame, reference: pd.DataFrame |
 
 def _blank(design: Design, claim: EstimateClaim, task: str, device: str, note: str) -> Verdict:
     against = f"{claim.treatment} against {claim.baseline}" if claim.baseline else claim.treatment
+    against += f", beyond the same in {claim.contrast}" if claim.contrast else ""
     return Verdict(
         id=f"{design.study}/{task}/{claim.key}", study=design.study, task=task, claim=claim.text, source=claim.source,
         measure=f"decrease of the loss on held-out batches along each arm's best step; {against}", unit="%",

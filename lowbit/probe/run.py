@@ -3,6 +3,7 @@
 import json
 import math
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -70,6 +71,7 @@ def execute(
     write_text(folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
     remove_partial(folder)
     manifest.write(folder)
+    shutil.rmtree(work)  # a forced rerun measures anew
     return summary
 
 

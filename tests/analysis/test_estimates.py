@@ -154,6 +154,19 @@ def test_rules(rule, values, verdict):
     assert estimate_verdicts.decide(claim(rule=rule), paired(np.array(values)))[0] == verdict
 
 
+def test_a_contrast_subtracts_the_difference_in_the_other_task():
+    rows = [
+        {"task": task, "point": "", "arm": arm, "variant": "", "seed": seed, "percent_held_out": value + seed}
+        for task, values in {"binary": (9.0, 4.0), "full": (7.0, 6.0)}.items()
+        for arm, value in zip(("many", "one"), values, strict=True)
+        for seed in SEEDS
+    ]
+    means = pd.DataFrame(rows).assign(percent_decrease=1.0)
+    entry = claim(task="binary", treatment="many", baseline="one", contrast="full")
+    sides = (means[(means["task"] == "binary") & (means["arm"] == arm)] for arm in ("many", "one"))
+    assert estimate_verdicts._contrast(entry, means, *sides).mean == pytest.approx((9 - 4) - (7 - 6))
+
+
 def test_the_excluded_variant_is_never_chosen(finished, design):
     means = seed_means(estimates.estimates_table(finished, design))
     here = means[means["point"] == "dim 4, raw"]
@@ -169,6 +182,7 @@ def test_claims_are_of_figures_and_arms_that_the_default_study_has():
         assert entry.task in study.probes
         assert entry.treatment in study.arms
         assert entry.baseline is None or entry.baseline in study.arms
+        assert not entry.contrast or entry.contrast in study.probes
         assert entry.figure in catalog.available("analysis/figures/estimator")
 
 

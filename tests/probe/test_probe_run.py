@@ -45,6 +45,7 @@ def test_every_point_and_batch_is_measured(shared, tmp_path):
     assert {line["tensor"] for line in found if line["type"] == "spread"} == {"all", "hidden1", "hidden2", "hidden3"}
     assert all(len(line["curve"]) == 7 for line in found if line["type"] == "estimate")
     assert not manifest.verify(tmp_path).faults
+    assert not (tmp_path / "work").exists(), "a forced rerun would measure nothing"
 
 
 def test_the_same_spec_gives_the_same_numbers(shared, tmp_path):
