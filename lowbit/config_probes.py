@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from lowbit import catalog
 from lowbit.catalog import Settings
 from lowbit.config_errors import explain
-from lowbit.probe_spec import ARM_AXES, TASK_AXES, Measured, Probe, ProbeArm, ProbeSpec
+from lowbit.probe_spec import ARM_AXES, TASK_AXES, Axes, Measured, Probe, ProbeArm, ProbeSpec
 from lowbit.spec import NAME_PATTERN
 from lowbit.variant import Count
 
@@ -70,14 +70,13 @@ def _run(study: str, task_name: str, task: ProbeInStudy, arm_name: str, arm: Pro
 def faults(name: str, study: ProbeStudy) -> Iterator[str]:
     """What is wrong with an estimator study, as `place: why`."""
     place = f"studies.{name}"
+    if name != "estimator":
+        yield f"{place}: a study with probes must be called estimator, the name that the pipeline has rules for"
     if study.baseline not in study.arms:
         yield f"{place}.baseline: no such arm {study.baseline!r}; {catalog.suggestion(study.baseline, study.arms)}"
     for kind, members, prefixes in (("probes", study.probes, TASK_AXES), ("arms", study.arms, ARM_AXES)):
         for member, content in members.items():
-            for axis in content.axes:
-                if not axis.startswith(prefixes):
-                    allowed = " or ".join(prefixes)
-                    yield f"{place}.{kind}.{member}.axes.{axis}: must begin with {allowed}; move it or remove it"
+            yield from (f"{place}.{kind}.{member}.axes.{fault}" for fault in _faults_of_names(content.axes, prefixes))
     for arm_name, arm in study.arms.items():
         for task in arm.tasks or ():
             if task not in study.probes:
@@ -92,6 +91,18 @@ def faults(name: str, study: ProbeStudy) -> Iterator[str]:
             yield f"{place}.arms.{run.arm}: resolves to the same run as arm {twin[0]} (task {run.task}); {advice}"
 
 
+def _faults_of_names(axes: Axes, prefixes: tuple[str, ...]) -> Iterator[str]:
+    for axis, values in axes.items():
+        if axis == "seed":
+            yield "seed: is set by `seeds`; remove it"
+        elif not axis.startswith(prefixes):
+            yield f"{axis}: must begin with {' or '.join(p for p in prefixes if p != 'seed')}; move it or remove it"
+        elif axis.endswith(".name"):
+            yield f"{axis}: another variant is another arm or another task; make it one"
+        elif not values or len(set(map(str, values))) < len(values):
+            yield f"{axis}: must be different values, at least one, got {list(values)}"
+
+
 def _faults_of_axes(place: str, run: ProbeSpec) -> Iterator[str]:
     for whose, points in (("probes", "problems"), ("arms", "estimators")):
         owner = run.task if whose == "probes" else run.arm
@@ -101,3 +112,5 @@ def _faults_of_axes(place: str, run: ProbeSpec) -> Iterator[str]:
             yield from explain(error, {}, ProbeSpec, f"{place}.{whose}.{owner}.axes").splitlines()
         except ValueError as error:
             yield f"{place}.{whose}.{owner}.{error}"
+        except (KeyError, TypeError):
+            yield f"{place}.{whose}.{owner}.axes: names a setting that the task or arm does not have"

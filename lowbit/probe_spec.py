@@ -10,7 +10,7 @@ import itertools
 import json
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lowbit import catalog
 from lowbit.catalog import Settings
@@ -27,6 +27,12 @@ class Rates(Settings):
     low: Positive = Field(1e-6, description="Smallest step.")
     high: Positive = Field(1.0, description="Largest step.")
     points: Count = Field(61, description="Steps in the grid.")
+
+    @model_validator(mode="after")
+    def _rising(self) -> "Rates":
+        if self.low > self.high:
+            raise ValueError(f"low must not be above high, got {self.low:g} and {self.high:g}")
+        return self
 
 
 class Reference(Settings):

@@ -16,7 +16,8 @@ class EstimateClaim:
         where: axis -> values: the points it speaks of; all by default.
         treatment: arm whose chosen variant is measured.
         baseline: arm that it is compared with; None compares with no decrease at all.
-        except_variant: words of a variant that must not be chosen.
+        without: words of variants that must not be chosen.
+        measure: what is compared: "percent_held_out", or "percent_decrease" of the searched batches.
         contrast: task whose own difference between the two arms is subtracted, seed by seed.
         rule: "more": the loss falls further than the baseline's; "not_more": it does not.
         margin: percent of the loss that count for nothing.
@@ -30,7 +31,8 @@ class EstimateClaim:
     where: dict[str, tuple] = field(default_factory=dict)
     treatment: str
     baseline: str | None
-    except_variant: str = ""
+    without: tuple[str, ...] = ()
+    measure: Literal["percent_held_out", "percent_decrease"] = "percent_held_out"
     contrast: str = ""
     rule: Literal["more", "not_more"]
     margin: float = 1.0
@@ -70,7 +72,7 @@ CLAIMS: tuple[EstimateClaim, ...] = (
         task="toy",
         treatment="window",
         baseline="ste",
-        except_variant="width 1",
+        without=("width 1",),
         rule="not_more",
         figure="bias_and_variance",
     ),
@@ -86,11 +88,12 @@ CLAIMS: tuple[EstimateClaim, ...] = (
     ),
     EstimateClaim(
         key="dg_is_no_upper_bound",
-        text="Within one budget the straight-through estimator lowers the loss further than the discrete gradient",
+        text="Within one budget a straight-through step lowers the loss further than the multi-step discrete gradient",
         source=f"{_JUNE}, multi-step discrete gradient",
         task="budget",
         treatment="ste",
-        baseline="dg",
+        baseline="multi_step_dg",
+        measure="percent_decrease",
         rule="more",
         figure="budget",
     ),

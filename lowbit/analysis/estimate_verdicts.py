@@ -5,30 +5,45 @@ refuted when it lies below zero, or when the 90 % interval lies below the margin
 refuted when the 95 % interval lies above zero and its mean exceeds the margin; supported when the 90 % interval lies
 below the margin; otherwise inconclusive. One seed decides nothing.
 
-That nothing falls is a finding only where something could: a claim without a baseline arm is withheld at points where
-the reference gradient itself does not surely lower the loss of the held-out batches by the same procedure.
+That something falls further, or not at all, is a finding only where something falls: a verdict is withheld at points
+where the reference gradient, stepped along by the same procedure, does not lower the loss of more held-out batches than
+chance would (one-sided sign test at 5 % over seeds and batches).
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pandas as pd
+from scipy.stats import binomtest
 
 from lowbit.analysis.design import Design
 from lowbit.analysis.estimate_claims import CLAIMS, EstimateClaim
-from lowbit.analysis.estimate_comparisons import chosen_variants, difference, seed_means, values
+from lowbit.analysis.estimate_comparisons import cross_fitted, difference
 from lowbit.analysis.statistics import Paired, holm, paired
 from lowbit.analysis.verdicts import INCONCLUSIVE, NOT_MEASURED, REFUTED, SUPPORTED, WITHHELD, Verdict
 
-_MEASURE = "percent_held_out"
+_ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Means over batches, a row per seed, of the arms of a claim; `baseline` is None where there is no such arm."""
+
+    treatment: pd.DataFrame
+    baseline: pd.DataFrame | None
+
+    def difference(self, measure: str) -> Paired:
+        """Of the two arms, or of the treatment to nothing."""
+        if self.baseline is None:
+            return paired(self.treatment[measure].to_numpy())
+        return difference(self.treatment, self.baseline, measure)
 
 
 def judge(design: Design, estimates: pd.DataFrame) -> list[Verdict]:
     """Every claim at every point where its arms were measured; a claim that nothing was measured for says so."""
-    means = seed_means(estimates)
     verdicts: list[Verdict] = []
     for claim in CLAIMS:
-        found = [_at_point(design, claim, point, means, estimates) for point in _points(claim, estimates)]
+        found = [_at_point(design, claim, point, estimates) for point in _points(claim, estimates)]
         adjusted = holm([math.nan if v.p is None else v.p for v in found])
         verdicts += [
             replace(v, p_holm=None if math.isnan(p) else float(p)) for v, p in zip(found, adjusted, strict=True)
@@ -49,38 +64,46 @@ def _points(claim: EstimateClaim, estimates: pd.DataFrame) -> list[str]:
     return [p for p in rows["point"].unique() if arms <= set(rows.loc[rows["point"] == p, "arm"])]
 
 
-def _at_point(
-    design: Design, claim: EstimateClaim, point: str, means: pd.DataFrame, estimates: pd.DataFrame
-) -> Verdict:
-    here = means[(means["task"] == claim.task) & (means["point"] == point)]
-    treated = _chosen(here, claim.treatment, claim.except_variant)
-    if claim.baseline is None:
-        reference, result = None, paired(treated[_MEASURE].to_numpy())
-    else:
-        reference = _chosen(here, claim.baseline, "")
-        result = difference(treated, reference, _MEASURE)
-        if claim.contrast:
-            result = _contrast(claim, means, treated, reference)
+def _at_point(design: Design, claim: EstimateClaim, point: str, estimates: pd.DataFrame) -> Verdict:
+    of_task = estimates[estimates["task"] == claim.task]
+    sides = _sides(claim, of_task[of_task["point"] == point])
+    result = sides.difference(claim.measure)
+    note = _note(claim, sides)
+    withheld = _why_withheld(sides)
+    if claim.contrast:
+        other = _sides(claim, estimates[estimates["task"] == claim.contrast])
+        result = contrast(sides, other, claim.measure)
+        gains = [s.difference(claim.measure).mean for s in (sides, other)]
+        note += "; difference here {:+.2f} %, there {:+.2f} %".format(*gains)
+        if max(gains) <= 0:
+            withheld = "it gains nothing in either, so that there is nothing to explain"
     outcome, level = decide(claim, result)
-    note = _note(claim, treated, reference)
-    if claim.baseline is None:
-        control = paired(treated["percent_control"].to_numpy())
-        note += f"; the reference gradient: {control.mean:+.2f} % [{control.low_95:+.2f}, {control.high_95:+.2f}]"
-        if not control.low_95 > 0:
-            outcome, note = WITHHELD, f"{note}: it does not surely lower the loss either"
     task = f"{claim.task}: {point}" if point else claim.task
-    hardware = " and ".join(sorted(estimates.loc[estimates["task"] == claim.task, "hardware"].unique()))
     interval = tuple(getattr(result, f"{side}_{100 * level:.0f}") for side in ("low", "high"))
     known = all(map(math.isfinite, interval))
+    hardware = " and ".join(sorted(of_task["hardware"].unique()))
     return replace(
-        _blank(design, claim, task, hardware, note),
-        verdict=outcome,
+        _blank(design, claim, task, hardware, f"{note}; {withheld}" if withheld else note),
+        verdict=WITHHELD if withheld else outcome,
         estimate=result.mean if math.isfinite(result.mean) else None,
         interval=interval if known else None,
         level=level if known else None,
         n=result.n,
         p=result.p if math.isfinite(result.p) else None,
     )
+
+
+def _sides(claim: EstimateClaim, rows: pd.DataFrame) -> _Sides:
+    treated = rows[(rows["arm"] == claim.treatment) & ~rows["variant"].isin(claim.without)]
+    reference = None if claim.baseline is None else cross_fitted(rows[rows["arm"] == claim.baseline], claim.measure)
+    return _Sides(cross_fitted(treated, claim.measure), reference)
+
+
+def contrast(sides: _Sides, other: _Sides, measure: str) -> Paired:
+    """The difference between two arms, minus their difference in another task, over the seeds that have all four."""
+    tables = sides.treatment, sides.baseline, other.treatment, other.baseline
+    a, b, c, d = (rows.set_index("seed")[measure] for rows in tables)
+    return paired(((a - b) - (c - d)).dropna().to_numpy())
 
 
 def decide(claim: EstimateClaim, result: Paired) -> tuple[str, float]:
@@ -94,37 +117,33 @@ def decide(claim: EstimateClaim, result: Paired) -> tuple[str, float]:
     return (REFUTED, 0.95) if further else (SUPPORTED, 0.90) if not_further else (INCONCLUSIVE, 0.95)
 
 
-def _contrast(claim: EstimateClaim, means: pd.DataFrame, treated: pd.DataFrame, reference: pd.DataFrame) -> Paired:
-    """The difference between two arms, minus their difference in another task, over the seeds that have all four."""
-    there = means[means["task"] == claim.contrast]
-    sides = (
-        treated,
-        reference,
-        _chosen(there, claim.treatment, claim.except_variant),
-        _chosen(there, claim.baseline, ""),
-    )
-    a, b, c, d = (rows.set_index("seed")[_MEASURE] for rows in sides)
-    return paired(((a - b) - (c - d)).dropna().to_numpy())
+def _why_withheld(sides: _Sides) -> str:
+    """Why nothing can be said here; empty where the reference gradient surely descends."""
+    rows = sides.treatment
+    batches, falls = int(rows["batches"].sum()), round(float((rows["batches"] * rows["control_descends"]).sum()))
+    if not batches or binomtest(falls, batches, alternative="greater").pvalue < _ALPHA:
+        return ""
+    mean = rows["percent_control"].mean()
+    return f"the reference gradient itself lowers {falls} of {batches} held-out batches ({mean:+.2f} %)"
 
 
-def _chosen(means: pd.DataFrame, arm: str, without: str) -> pd.DataFrame:
-    rows = means[(means["arm"] == arm) & ((means["variant"] != without) | (without == ""))]
-    variant = chosen_variants(rows)["variant"]
-    return values(rows, arm, variant.iloc[0] if len(variant) else None)
-
-
-def _note(claim: EstimateClaim, treated: pd.DataFrame, reference: pd.DataFrame | None) -> str:
+def _note(claim: EstimateClaim, sides: _Sides) -> str:
     parts = []
-    for arm, rows in ((claim.treatment, treated), (claim.baseline, reference)):
-        if rows is not None and len(rows):
-            variant = rows["variant"].iloc[0]
-            share = 100 * rows["descends"].mean()
-            words = f"{arm}{f' ({variant})' if variant else ''}: {rows[_MEASURE].mean():+.2f} %, falls on {share:.0f} %"
-            low = rows["low_end"].mean()
-            parts.append(
-                f"{words} of the batches" + (f", best step at the grid's lower end on {100 * low:.0f} %" if low else "")
-            )
+    for arm, rows in ((claim.treatment, sides.treatment), (claim.baseline, sides.baseline)):
+        if rows is None or rows.empty:
+            continue
+        mean, share = rows[claim.measure].mean(), 100 * rows["descends"].mean()
+        words = f"{arm}: {mean:+.2f} %, lowers {share:.0f} % of the held-out batches"
+        words += f", {rows['forward_evaluations'].mean():.0f} evaluations"
+        low = 100 * rows["low_end"].mean()
+        parts.append(words + (f", best step at the grid's lower end on {low:.0f} %" if low else ""))
     return "; ".join(parts)
+
+
+_WORDS = {
+    "percent_held_out": "decrease of the loss on held-out batches along each arm's best step",
+    "percent_decrease": "decrease of the loss on the batches that were searched",
+}
 
 
 def _blank(design: Design, claim: EstimateClaim, task: str, device: str, note: str) -> Verdict:
@@ -132,7 +151,6 @@ def _blank(design: Design, claim: EstimateClaim, task: str, device: str, note: s
     against += f", beyond the same in {claim.contrast}" if claim.contrast else ""
     return Verdict(
         id=f"{design.study}/{task}/{claim.key}", study=design.study, task=task, claim=claim.text, source=claim.source,
-        measure=f"decrease of the loss on held-out batches along each arm's best step; {against}", unit="%",
-        threshold=claim.margin, device=device, verdict=NOT_MEASURED,
-        figure=f"figures/{design.study}/{claim.figure}.png", note=note,
+        measure=f"{_WORDS[claim.measure]}; {against}", unit="%", threshold=claim.margin, device=device,
+        verdict=NOT_MEASURED, figure=f"figures/{design.study}/{claim.figure}.png", note=note,
     )  # fmt: skip

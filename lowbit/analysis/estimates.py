@@ -47,7 +47,7 @@ def _read(folder: Path, expected: tuple) -> ProbeRun:
         )
         lines = [json.loads(line) for line in (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        again = f"python -m lowbit probe --spec {folder / 'spec.json'}"
+        again = f"python -m lowbit probe --spec {folder / 'spec.json'} --folder {folder}"
         raise UserError(f"{folder}: not a finished run ({error}); make it again: {again}") from None
     found = tuple(spec[key] for key in ("study", "task", "arm"))
     if found != expected:
@@ -104,12 +104,17 @@ def estimates_table(runs: Sequence[ProbeRun], design: Design) -> pd.DataFrame:
         for line in (line for line in run.lines if line["type"] == "estimate"):
             found = {k: v for k, v in line.items() if k not in ("type", "point", "curve")}
             percent = {
-                "percent_decrease": 100 * line["decrease"] / line["loss"],
-                "percent_held_out": 100 * line["decrease_held_out"] / line["loss_held_out"],
-                "percent_control": 100 * line["control_held_out"] / line["loss_held_out"],
+                "percent_decrease": _percent(line["decrease"], line["loss"]),
+                "percent_held_out": _percent(line["decrease_held_out"], line["loss_held_out"]),
+                "percent_control": _percent(line["control_held_out"], line["loss_held_out"]),
             }
             rows.append(_place(run, design, line) | found | percent | closeness[_key(line)])
     return pd.DataFrame(rows)
+
+
+def _percent(part: float | None, whole: float | None) -> float:
+    """NaN where a loss is zero or was not finite."""
+    return 100 * part / whole if whole and part is not None else math.nan
 
 
 def _key(line: dict[str, Any]) -> tuple:
@@ -147,7 +152,7 @@ def curves_table(runs: Sequence[ProbeRun], design: Design) -> pd.DataFrame:
             place = _place(run, design, line)
             key = json.dumps([place[k] for k in ("task", "arm", "point", "variant")])
             places.setdefault(key, (place, grid))
-            curve = 100 * np.array(line["curve"]) / line["loss"]
+            curve = 100 * np.array(line["curve"]) / (line["loss"] or math.nan)
             series.setdefault(key, {}).setdefault(place["seed"], []).append(curve)
     rows = []
     for key, by_seed in series.items():

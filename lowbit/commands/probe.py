@@ -2,7 +2,7 @@
 
   python -m lowbit probe --problem teacher_student --problem.dim 16 --estimator cdg --estimator.epsilon 0.1
   python -m lowbit probe --estimator nes --axis estimator.sigma=1,0.1,0.01 --axis problem.dim=8,16
-  python -m lowbit probe --spec results/estimator/toy/cdg/spec.json
+  python -m lowbit probe --spec results/estimator/toy/cdg/spec.json --folder results/by_hand/cdg
 
 The start and the reference gradient of a task are made on the way where they are missing.
 """
@@ -40,11 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the reference where it is missing, measure, and print a table."""
     spec = _spec(args)
-    folder = args.folder or Path("results") / spec.path
+    folder = args.folder or Path("results/by_hand") / spec.task / spec.arm
     shared = args.reference_folder or folder.parent / f"{folder.name}-reference"
 
     from tqdm import tqdm
 
+    from lowbit.errors import UserError
     from lowbit.probe import reference
     from lowbit.probe.run import execute
     from lowbit.train.machine import keep_freed_memory, processor
@@ -54,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
         reference.write(spec, folder)
         print(f"{folder}: start and reference at {len(spec.problems)} points")
         return 0
-    if not (shared / "manifest.json").exists():
+    if not reference.is_of(spec, shared):
+        if args.reference_folder and any(shared.iterdir() if shared.exists() else ()):
+            raise UserError(f"{shared}: start and reference of another spec or code; give another --reference-folder")
         reference.write(spec, shared)
     hardware = {"processor": processor(), "threads": spec.threads, "gpu": None}
     execute(spec, shared, folder, hardware, lambda points: tqdm(points, desc=spec.arm, unit="point", disable=None))

@@ -64,8 +64,9 @@ class Objective(ABC):
         """The exact gradient of the population loss, where one is known."""
         return None
 
+    @torch.no_grad()
     def losses(self, stacked: Parameters) -> Tensor:
-        """The losses of K networks, shape (K,).
+        """The losses of K networks, shape (K,); no gradients.
 
         Args:
             stacked: each tensor with a leading dimension K.

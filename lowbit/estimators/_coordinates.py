@@ -8,6 +8,7 @@ from torch import Tensor
 from lowbit.estimators._base import Objective
 
 
+@torch.no_grad()
 def coordinate_losses(objective: Objective, name: str, indices: Tensor, shifts: Sequence[float], method: str) -> Tensor:
     """Losses with one entry of a tensor moved, shape (len(indices), len(shifts)).
 

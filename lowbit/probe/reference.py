@@ -11,7 +11,7 @@ from lowbit.atomic import replacing, write_text
 from lowbit.estimators._base import Parameters
 from lowbit.estimators.autograd import Autograd
 from lowbit.estimators.cdg import CDG
-from lowbit.probe_spec import ProbeSpec
+from lowbit.probe_spec import TASK_AXES, ProbeSpec
 from lowbit.problems._base import Problem, stream
 from lowbit.surrogates.window import Window
 
@@ -34,9 +34,23 @@ def write(spec: ProbeSpec, folder: Path) -> None:
             content |= {f"half{half}/{n}": t.contiguous() for n, t in gradient.items()}
         with replacing(folder / f"point{number}.safetensors") as temporary:
             safetensors.torch.save_file(content, temporary)
-    shared = spec.model_dump(mode="json", exclude={"study", "arm", "estimator", "surrogate"})
-    write_text(folder / "spec.json", json.dumps(shared, sort_keys=True, indent=1) + "\n")
+    write_text(folder / "spec.json", _identity(spec))
     manifest.write(folder)
+
+
+def is_of(spec: ProbeSpec, folder: Path) -> bool:
+    """Whether a folder holds start and reference of a spec, made by the code as it is now."""
+    path = folder / "spec.json"
+    complete = (folder / manifest.NAME).exists() and path.exists()
+    return complete and path.read_text(encoding="utf-8") == _identity(spec)
+
+
+def _identity(spec: ProbeSpec) -> str:
+    """What start and reference follow from: neither what an arm sets nor how it is measured."""
+    left_out = {"study", "task", "arm", "estimator", "surrogate", "axes", "batches", "batch_size", "rates", "scope"}
+    axes = {place: values for place, values in spec.axes.items() if place.startswith(TASK_AXES)}
+    content = spec.model_dump(mode="json", exclude=left_out) | {"axes": axes, "code": spec.reference_code_digest}
+    return json.dumps(content, sort_keys=True, indent=1) + "\n"
 
 
 def read(folder: Path, number: int) -> tuple[Parameters, tuple[Parameters, Parameters]]:

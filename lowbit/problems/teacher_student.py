@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from lowbit.errors import SettingError
 from lowbit.estimators._base import Parameters
 from lowbit.problems._base import Problem, stream
 from lowbit.problems._mlp import MlpObjective
@@ -78,6 +79,9 @@ class TeacherStudent(Problem):
         names: tuple[str, ...] | None = None,
     ) -> MlpObjective:
         """The loss on a batch of standard normal inputs."""
+        unknown = sorted(set(names or ()) - {*self.names, "readout"})
+        if unknown:
+            raise SettingError(f"tensors: no such tensors {unknown}; must be among {', '.join(self.names)}, readout")
         inputs = torch.randn(batch_size, self.dim, generator=generator, dtype=self._dtype)
         net = {whose: self._net(tensors, whose) for whose in ("student", "teacher")}
         shape = {"quantizer": self._quantizer, "surrogate": surrogate, "activation": _SMOOTH.get(self.activation)}

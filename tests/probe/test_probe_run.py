@@ -1,6 +1,7 @@
 """A run of the estimator study: complete, the same twice, and the same when it is interrupted."""
 
 import json
+import shutil
 
 import pytest
 
@@ -74,11 +75,36 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(shared, tmp_path, monkeyp
     assert lines(tmp_path / "halved") == lines(tmp_path / "whole")
 
 
-def test_points_of_another_spec_are_not_kept(shared, tmp_path):
-    runner.execute(SPEC, shared, tmp_path, {})
-    other = SPEC.model_copy(update={"batches": 1})
-    runner.execute(other, shared, tmp_path, {})
-    assert sum(line["type"] == "estimate" for line in lines(tmp_path)) == 8
+@pytest.mark.parametrize("change", ["spec", "code", "reference"])
+def test_points_of_another_spec_code_or_reference_are_measured_again(shared, tmp_path, monkeypatch, change):
+    measured, measure = [], runner._measure
+
+    def interrupted(point, *rest):
+        measured.append(point)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return measure(point, *rest)
+
+    monkeypatch.setattr(runner, "_measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner.execute(SPEC, shared, tmp_path / "run", {})
+    spec = SPEC.model_copy(update={"batches": 1}) if change == "spec" else SPEC
+    if change == "code":
+        monkeypatch.setattr(ProbeSpec, "code_digest", "another")
+    if change == "reference":
+        shutil.copytree(shared, tmp_path / "reference")
+        (tmp_path / "reference/manifest.json").write_text("{}")
+        shared = tmp_path / "reference"
+    runner.execute(spec, shared, tmp_path / "run", {})
+    assert len(measured) == 3 + 4
+
+
+def test_a_reference_is_of_one_spec_and_code(shared, monkeypatch):
+    assert reference.is_of(SPEC, shared)
+    assert reference.is_of(SPEC.model_copy(update={"batches": 7}), shared), "arms and batches play no part"
+    assert not reference.is_of(SPEC.model_copy(update={"seed": 1}), shared)
+    monkeypatch.setattr(ProbeSpec, "reference_code_digest", "another")
+    assert not reference.is_of(SPEC, shared)
 
 
 def test_arms_share_start_batches_and_reference(shared, tmp_path):
