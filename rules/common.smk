@@ -44,12 +44,13 @@ TRAINING = "|".join(CONFIG.training) or "none"
 def snakemake_arguments():
     """Command line that makes a second Snakemake see this workflow and its configuration.
 
-    Overlays alone: the file that the Snakefile names comes first by itself, and named after them would undo them.
+    Snakemake lists overlays before the file that the Snakefile names; named after them it would undo them.
     """
     settings = workflow.config_settings
-    files = [str(path) for path in settings.configfiles]
+    overlays = [str(path) for path in settings.configfiles]
+    files = [path for path in map(str, workflow.configfiles) if path not in overlays] + overlays
     overrides = [f"{key}={value}" for key, value in settings.config.items()]
-    arguments = ["--snakefile", workflow.main_snakefile, *(["--configfile", *files] if files else [])]
+    arguments = ["--snakefile", workflow.main_snakefile, "--configfile", *files]
     return [*arguments, *(["--config", *overrides] if overrides else [])]
 
 

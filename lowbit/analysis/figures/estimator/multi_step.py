@@ -45,8 +45,8 @@ def draw(tables: Tables) -> Figure:
     entries = [Line2D([], [], label=_TASKS[t][0], linestyle="none", markersize=7, **_TASKS[t][1]) for t in present]
     _panels.legend(figure, entries)
     text = (
-        f"{_MULTI} minus {_SINGLE}, paired by seed and batch. Small marks: pairs; large: mean over seeds; bars: 95 % t "
-        "interval over seeds, cut by the axes."
+        f"{_MULTI} minus {_SINGLE}, paired by seed and batch, at the best learning rate of each optimizer. Small marks: "
+        "pairs; large: mean over seeds; bars: 95 % t interval over seeds, cut by the axes."
     )
     style.caption(figure, tables, text, tasks=present)
     return figure
@@ -63,7 +63,17 @@ def _gains(tables: Tables) -> pd.DataFrame:
     runs, measures = tables.runs[tables.runs["task"].isin(_TASKS)], list(_MEASURES)
     single = _panels.at(runs, arm=_SINGLE)[[*_PAIR, *measures]]
     both = _panels.at(runs, arm=_MULTI).merge(single, on=_PAIR, suffixes=("", "_single"))
-    return both.assign(**{m: both[m] - both[f"{m}_single"] for m in measures})
+    return _best_rates(both.assign(**{m: both[m] - both[f"{m}_single"] for m in measures}))
+
+
+def _best_rates(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the learning rate that gains most on held-out batches, for each task, optimizer and noise."""
+    if "lr" not in rows or rows["lr"].isna().all():
+        return rows
+    keys = [key for key in ("task", "optimizer", "noise_fraction") if key in rows]
+    means = rows.groupby([*keys, "lr"], sort=False)["percent_held_out"].mean().reset_index()
+    best = means.loc[means.groupby(keys, sort=False)["percent_held_out"].idxmax(), [*keys, "lr"]]
+    return rows.merge(best, on=[*keys, "lr"])
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, optimizers: tuple, measure: str) -> None:
