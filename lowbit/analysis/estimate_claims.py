@@ -88,7 +88,7 @@ CLAIMS: tuple[EstimateClaim, ...] = (
     ),
     EstimateClaim(
         key="dg_is_no_upper_bound",
-        text="Within one budget a straight-through step lowers the loss further than the multi-step discrete gradient",
+        text="A straight-through step beats multi-step discrete gradient in one budget",
         source=f"{_JUNE}, multi-step discrete gradient",
         task="budget",
         treatment="ste",
@@ -99,7 +99,7 @@ CLAIMS: tuple[EstimateClaim, ...] = (
     ),
     EstimateClaim(
         key="multi_step_gain_is_not_binarisation",
-        text="Several straight-through steps gain no more over one in a binary network than without rounding",
+        text="Several straight-through steps gain no more in a binary network",
         source=f"{_JUNE}, single-step against multi-step STE",
         task="budget",
         treatment="multi_step_ste",

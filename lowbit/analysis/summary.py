@@ -54,21 +54,23 @@ _COLUMNS = 4  # tasks beside each other that a page has room for
 
 
 def rst(verdicts: Sequence[Verdict]) -> str:
-    """A table per study, claims down and tasks across: small enough to stand on the first page of a report."""
+    """A table per study, small enough for all to stand on a report's first page, which does not scroll to its top.
+
+    A single study of few tasks has claims down and tasks across, with intervals; otherwise outcomes stand in one column.
+    """
     lines = []
-    for study, of_study in groupby(verdicts, key=lambda v: v.study):
-        group = list(of_study)
+    studies = [(study, list(of_study)) for study, of_study in groupby(verdicts, key=lambda v: v.study)]
+    for study, group in studies:
         by_place = {(v.claim, v.task): v for v in group}
         claims, tasks = (list(dict.fromkeys(keys)) for keys in zip(*by_place, strict=True))
-        devices = " and ".join(dict.fromkeys(v.device for v in group))
+        devices = " and ".join(dict.fromkeys(v.device for v in group if v.device))
         lines += [f"**Study {_escaped(study)}** ({_escaped(devices)})", "", ".. list-table::", "   :header-rows: 1", ""]
-        if len(tasks) <= _COLUMNS:
+        if len(studies) == 1 and len(tasks) <= _COLUMNS:
             rows = [["Claim", *(_escaped(task) for task in tasks)]]
             rows += [[_escaped(claim), *(_cell(by_place.get((claim, task))) for task in tasks)] for claim in claims]
         else:
-            outcomes = tuple(dict.fromkeys(v.verdict for v in group))
-            rows = [["Claim", *outcomes]]
-            rows += [[_escaped(claim), *(_places(group, claim, outcome) for outcome in outcomes)] for claim in claims]
+            rows = [["Claim", "Verdicts"]]
+            rows += [[_escaped(claim), _outcomes(group, claim, len(tasks) <= _COLUMNS)] for claim in claims]
         for row in rows:
             lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(row)]
         lines += [""]
@@ -82,13 +84,16 @@ def _cell(verdict: Verdict | None) -> str:
     return f"**{verdict.verdict}**: {_escaped(measured)}, n = {verdict.n}"
 
 
-def _places(verdicts: Sequence[Verdict], claim: str, outcome: str) -> str:
-    """The tasks in which a claim has an outcome, with its estimates."""
-    found = [v for v in verdicts if (v.claim, v.verdict) == (claim, outcome)]
-    cells = (
-        f"{_escaped(v.task)}{'' if v.estimate is None else f' ({number(v.estimate, v.unit)} {v.unit})'}" for v in found
-    )
-    return "; ".join(cells) or "none"
+def _outcomes(verdicts: Sequence[Verdict], claim: str, named: bool) -> str:
+    """Where, or how often, a claim has each outcome."""
+    found: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if verdict.claim == claim:
+            found.setdefault(verdict.verdict, []).append(_escaped(verdict.task))
+    if named and len(found) == 1 and len(next(iter(found.values()))) > 1:
+        return f"**{next(iter(found))}** on every task"
+    parts = (f"**{outcome}** {', '.join(tasks) if named else len(tasks)}" for outcome, tasks in found.items())
+    return "; ".join(parts)
 
 
 def _escaped(cell: str) -> str:

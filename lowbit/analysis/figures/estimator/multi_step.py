@@ -45,8 +45,8 @@ def draw(tables: Tables) -> Figure:
     entries = [Line2D([], [], label=_TASKS[t][0], linestyle="none", markersize=7, **_TASKS[t][1]) for t in present]
     _panels.legend(figure, entries)
     text = (
-        f"{_MULTI} minus {_SINGLE}, paired by seed and batch, at the best learning rate of each optimizer. Small marks: "
-        "pairs; large: mean over seeds; bars: 95 % t interval over seeds, cut by the axes."
+        f"{_MULTI} minus {_SINGLE}, paired by seed and batch, at the best learning rate of each optimizer. Small "
+        "marks: pairs; large: mean over seeds; bars: 95 % t interval over seeds, cut by the axes."
     )
     style.caption(figure, tables, text, tasks=present)
     return figure
