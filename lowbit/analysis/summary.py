@@ -56,7 +56,7 @@ _COLUMNS = 4  # tasks beside each other that a page has room for
 def rst(verdicts: Sequence[Verdict]) -> str:
     """A table per study, small enough for all to stand on a report's first page, which does not scroll to its top.
 
-    A single study of few tasks has claims down and tasks across, with intervals; otherwise outcomes stand in one column.
+    One study of few tasks has claims down and tasks across, with intervals; else outcomes stand in one column.
     """
     lines = []
     studies = [(study, list(of_study)) for study, of_study in groupby(verdicts, key=lambda v: v.study)]
