@@ -13,7 +13,7 @@ rule figure:
         png=report(
             f"{RESULTS}/figures/{{study}}/{{figure}}.png",
             caption="../report/figure.rst",
-            category="Figures: {study}",
+            category="Figures of {study}",
             labels={"figure": "{figure}"},
         ),
         svg=f"{RESULTS}/figures/{{study}}/{{figure}}.svg",
