@@ -146,6 +146,8 @@ class Config(Settings):
                 yield from (f"tasks.{name}.{fault}" for fault in mismatch(task, self.datasets[task.dataset].name))
         for name, study in self.training.items():
             place = f"studies.{name}"
+            if name != "softmax":
+                yield f"{place}: a study that trains must be called softmax, the name that the pipeline has rules for"
             for task in study.tasks:
                 if task not in self.tasks:
                     yield f"{place}.tasks.{task}: no such task; {catalog.suggestion(task, self.tasks)}"

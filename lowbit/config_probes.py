@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from lowbit import catalog
 from lowbit.catalog import Settings
 from lowbit.config_errors import explain
-from lowbit.probe_spec import ARM_AXES, TASK_AXES, Axes, Measured, Probe, ProbeArm, ProbeSpec
+from lowbit.probe_spec import ARM_AXES, TASK_AXES, Axes, Measured, ProbeArm, ProbeSpec
 from lowbit.spec import NAME_PATTERN
 from lowbit.variant import Count
 
@@ -20,7 +20,7 @@ def without_null(entries: Any) -> Any:
     return {k: v for k, v in entries.items() if v is not None} if isinstance(entries, dict) else entries
 
 
-class ProbeInStudy(Probe):
+class ProbeInStudy(Measured):
     """A task of the estimator study and how often it is repeated."""
 
     seeds: Count = Field(3, description="Initialisations: seeds 0 to n-1.")

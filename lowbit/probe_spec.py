@@ -71,10 +71,6 @@ class Measured(Settings):
     threads: Count = Field(1, description="CPU threads of a run; results are bit-exact for one value.")
 
 
-class Probe(Measured):
-    """A task of the estimator study."""
-
-
 class ProbeArm(Settings):
     """An arm of the estimator study: an estimator, its surrogate, and the axes along which it varies."""
 
@@ -101,11 +97,6 @@ class ProbeSpec(Measured):
     surrogate: catalog.slot("surrogates") = Field(
         {"name": "window"}, validate_default=True, description="Derivative of the roundings in backward passes."
     )
-
-    @property
-    def gpus(self) -> int:
-        """GPUs the run needs: probes are small and run in main memory."""
-        return 0
 
     @property
     def path(self) -> str:

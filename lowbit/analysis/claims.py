@@ -79,7 +79,7 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
         ),
     )
 }
-"""Claims by study; a study of your own has comparisons and controls, and as many claims as it lists here."""
+"""Claims by study. Arms and tasks of your own have comparisons and controls without being named here."""
 
 CONTROL_TEXT = "Arm {arm} reproduces arm {target}: every loss, gradient norm and final weight, to the last bit"
 CONTROL_SOURCE = "identity: softmax_b(z; T) = softmax_e(z ln(b) / T)"

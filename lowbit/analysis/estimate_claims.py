@@ -99,7 +99,7 @@ CLAIMS: tuple[EstimateClaim, ...] = (
     ),
     EstimateClaim(
         key="multi_step_gain_is_not_binarisation",
-        text="Several straight-through steps gain no more in a binary network",
+        text="Several straight-through steps gain no more with binarisation than without",
         source=f"{_JUNE}, single-step against multi-step STE",
         task="budget",
         treatment="multi_step_ste",

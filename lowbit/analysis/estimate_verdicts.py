@@ -7,7 +7,8 @@ below the margin; otherwise inconclusive. One seed decides nothing.
 
 That something falls further, or not at all, is a finding only where something falls: a verdict is withheld at points
 where the reference gradient, stepped along by the same procedure, does not lower the loss of more held-out batches than
-chance would (one-sided sign test at 5 % over seeds and batches).
+chance would (one-sided sign test at 5 % over seeds and batches). A claim that compares gains in two tasks is withheld
+where neither shows one.
 """
 
 import math
@@ -73,10 +74,10 @@ def _at_point(design: Design, claim: EstimateClaim, point: str, estimates: pd.Da
     if claim.contrast:
         other = _sides(claim, estimates[estimates["task"] == claim.contrast])
         result = contrast(sides, other, claim.measure)
-        gains = [s.difference(claim.measure).mean for s in (sides, other)]
-        note += "; difference here {:+.2f} %, there {:+.2f} %".format(*gains)
-        if max(gains) <= 0:
-            withheld = "it gains nothing in either, so that there is nothing to explain"
+        gains = [s.difference(claim.measure) for s in (sides, other)]
+        note += "; difference here {:+.2f} %, there {:+.2f} %".format(*(g.mean for g in gains))
+        if not any(g.low_95 > 0 and g.mean > claim.margin for g in gains):
+            withheld = f"no gain above {claim.margin:g} % is shown in either task, so that there is none to explain"
     outcome, level = decide(claim, result)
     task = f"{claim.task}: {point}" if point else claim.task
     interval = tuple(getattr(result, f"{side}_{100 * level:.0f}") for side in ("low", "high"))

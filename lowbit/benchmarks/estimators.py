@@ -5,12 +5,13 @@ its cost is linear in their number); for `nes`, the share of the rate of batched
 the whole estimate reaches, elementwise work and noise included.
 """
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 
-from lowbit.benchmarks._timing import Row, WrongResultError
+from lowbit.benchmarks._timing import Row, WrongResultError, ratio_rows, seconds_side_by_side
+from lowbit.estimators._base import Estimator
 from lowbit.estimators.cdg import CDG
 from lowbit.estimators.dg import DG
 from lowbit.estimators.nes import NES
@@ -49,40 +50,44 @@ def _objective(dim: int, batch: int, names: tuple[str, ...], dtype: str = "float
 def _cdg(dim: int, batch: int, rounds: int) -> Iterator[Row]:
     for number, name in enumerate(("hidden1", "hidden2", "hidden3"), start=1):
         case = f"cdg dim {dim} batch {batch} layer {number}"
-        exact = _objective(dim, batch, (name,), "float64")
-        _demand_equal(case, exact, CDG(coordinates=_SAMPLE), CDG(coordinates=_SAMPLE, method="loop"))
+        plain = CDG(coordinates=_SAMPLE, method="loop")
+        _demand_equal(case, _objective(dim, batch, (name,), "float64"), CDG(coordinates=_SAMPLE), plain)
         objective = _objective(dim, batch, (name,))
-        plain = CDG(coordinates=min(_SAMPLE, objective.size), method="loop")
-        fast, slow = _seconds(rounds, lambda o=objective: _fresh(o, CDG()), lambda o=objective, e=plain: _fresh(o, e))
-        scale = objective.size / min(_SAMPLE, objective.size)
-        yield from _rows(case, [scale * s / f for f, s in zip(fast, slow, strict=True)])
-        yield Row(case, "microseconds_per_coordinate", 1e6 * min(fast) / objective.size, "us")
+        yield from _times_faster(case, objective, CDG(), 2 * objective.size, plain, rounds)
 
 
 def _dg(dim: int, batch: int, rounds: int) -> Iterator[Row]:
-    objective = _objective(dim, batch, ("hidden1",))
-    estimator = DG(epsilon=0.1, stride=1e-3)
+    objective, estimator = _objective(dim, batch, ("hidden1",)), DG(epsilon=0.1, stride=1e-3)
     evaluations = estimator.direction(objective, torch.Generator())[1]
-    plain = CDG(coordinates=_SAMPLE, method="loop")
-    fast, slow = _seconds(rounds, lambda: _fresh(objective, estimator), lambda: _fresh(objective, plain))
-    scale = evaluations / (2 * _SAMPLE)
-    case = f"dg dim {dim} batch {batch} layer 1 stride 0.001"
-    yield from _rows(case, [scale * s / f for f, s in zip(fast, slow, strict=True)])
-    yield Row(case, "seconds", min(fast), "s")
+    case, plain = f"dg dim {dim} batch {batch} layer 1 stride 0.001", CDG(coordinates=_SAMPLE, method="loop")
+    yield from _times_faster(case, objective, estimator, evaluations, plain, rounds)
+
+
+def _times_faster(
+    case: str, objective: MlpObjective, fast: Estimator, evaluations: int, plain: CDG, rounds: int
+) -> Iterator[Row]:
+    """Rows of a fast estimator against a plain loop over as many evaluations."""
+    contestants = {"fast": lambda: _fresh(objective, fast), "plain": lambda: _fresh(objective, plain)}
+    seconds = seconds_side_by_side(contestants, rounds)
+    scale = evaluations / (2 * min(_SAMPLE, objective.size))
+    yield from ratio_rows(case, scale * seconds["plain"], seconds["fast"])
+    whole = float(np.median(seconds["fast"]))
+    yield Row(case, "seconds", whole, "s")
+    yield Row(case, "microseconds_per_evaluation", 1e6 * whole / evaluations, "us")
 
 
 def _nes(dim: int, batch: int, rounds: int) -> Iterator[Row]:
     objective = _objective(dim, batch, ("hidden1", "hidden2", "hidden3"))
-    samples = 4 * objective.stack_size
-    left, right = torch.randn(objective.stack_size, batch, dim), torch.randn(objective.stack_size, dim, dim)
-    estimator = NES(samples=samples)
-    whole, product = _seconds(rounds, lambda: _fresh(objective, estimator), lambda: torch.bmm(left, right.mT))
+    stack, stacks = objective.stack_size, 4
+    left, right, estimator = torch.randn(stack, batch, dim), torch.randn(stack, dim, dim), NES(samples=stacks * stack)
+    contestants = {"whole": lambda: _fresh(objective, estimator), "product": lambda: torch.bmm(left, right.mT)}
+    seconds = seconds_side_by_side(contestants, rounds)
     # One product of inputs and noise in the first layer serves both signs; the other layers take one for each.
-    products = samples / objective.stack_size * (1 + 2 * 2)
-    yield from _rows(f"nes dim {dim} batch {batch}", [products * p / w for w, p in zip(whole, product, strict=True)])
+    products = stacks * (1 + 2 * 2)
+    yield from ratio_rows(f"nes dim {dim} batch {batch}", products * seconds["product"], seconds["whole"])
 
 
-def _fresh(objective: MlpObjective, estimator) -> None:
+def _fresh(objective: MlpObjective, estimator: Estimator) -> None:
     """One estimate, with nothing kept from an earlier one."""
     estimator.direction(objective.at(objective.parameters), torch.Generator().manual_seed(0))
 
@@ -92,22 +97,3 @@ def _demand_equal(case: str, objective: MlpObjective, fast: CDG, plain: CDG) -> 
     for name in one:
         if not torch.allclose(one[name], other[name], rtol=1e-12, atol=1e-12 * float(other[name].abs().max())):
             raise WrongResultError(f"{case}: the fast way differs from the plain loop; no speed is reported")
-
-
-def _seconds(rounds: int, *contestants: Callable[[], object]) -> list[list[float]]:
-    """Processor seconds of each, interleaved."""
-    for work in contestants:
-        work()
-    found: list[list[float]] = [[] for _ in contestants]
-    for _ in range(rounds):
-        for times, work in zip(found, contestants, strict=True):
-            start = time.process_time()
-            work()
-            times.append(time.process_time() - start)
-    return found
-
-
-def _rows(case: str, ratios: list[float]) -> Iterator[Row]:
-    ranked = torch.tensor(ratios, dtype=torch.float64)
-    for suffix, share in (("", 0.5), ("_quartile_low", 0.25), ("_quartile_high", 0.75)):
-        yield Row(case, f"ratio{suffix}", float(ranked.quantile(share)), "1")

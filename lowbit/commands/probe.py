@@ -57,7 +57,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not reference.is_of(spec, shared):
         if args.reference_folder and any(shared.iterdir() if shared.exists() else ()):
-            raise UserError(f"{shared}: start and reference of another spec or code; give another --reference-folder")
+            raise UserError(
+                f"{shared}: holds start and reference of another spec or of other code; delete the folder to have them "
+                "made again (in the pipeline: snakemake --forcerun reference), or give another --reference-folder"
+            )
         reference.write(spec, shared)
     hardware = {"processor": processor(), "threads": spec.threads, "gpu": None}
     execute(spec, shared, folder, hardware, lambda points: tqdm(points, desc=spec.arm, unit="point", disable=None))

@@ -28,7 +28,7 @@ def coordinate_losses(objective: Objective, name: str, indices: Tensor, shifts: 
 
 
 def _moved_losses(objective: Objective, name: str, indices: Tensor, shift: float, size: int) -> Tensor:
-    tensor, losses = objective.parameters[name], [torch.empty(0)]
+    tensor, losses = objective.parameters[name], []
     for part in indices.split(size):
         moved = tensor.flatten().repeat(len(part), 1)
         moved[torch.arange(len(part)), part] += shift
@@ -38,4 +38,4 @@ def _moved_losses(objective: Objective, name: str, indices: Tensor, shift: float
         else:
             same = {n: t.expand(len(part), *t.shape) for n, t in objective.parameters.items() if n != name}
             losses.append(objective.losses(stack | same))
-    return torch.cat(losses[1:] or losses)
+    return torch.cat(losses) if losses else tensor.new_empty(0)

@@ -26,6 +26,8 @@ def write(spec: ProbeSpec, folder: Path) -> None:
         folder: filled with `point<number>.safetensors`, spec.json and manifest.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("point*.safetensors"):
+        old.unlink()  # an earlier reference in this folder may have had more points
     for number, point in enumerate(spec.problems):
         problem = catalog.build("problems", point.problem)
         tensors = problem.start(point.seed)

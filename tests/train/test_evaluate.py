@@ -28,6 +28,7 @@ def test_results_on_images_are_means_over_all_of_them(split, model, images):
     inputs, labels = (torch.cat([getattr(b, name) for b in batches]) for name in ("inputs", "labels"))
     assert len(labels) == COUNTS[split]
     found = evaluate_split(run, split)
+    assert run.state.model.training, "training goes on in the mode that it was in"
     logits = run.state.model.eval()(inputs)
     assert found["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-12)
     assert found["accuracy"] == (logits.argmax(1) == labels).double().mean().item()
