@@ -178,6 +178,27 @@ def test_a_contrast_subtracts_the_difference_in_the_other_task():
     assert estimate_verdicts.contrast(here, there, "percent_held_out").mean == pytest.approx((9 - 4) - (7 - 6))
 
 
+@pytest.mark.parametrize(
+    ("gain_here", "gain_there", "verdict"),
+    [(5.0, 5.2, "supported"), (9.0, 5.0, "refuted"), (0.1, -0.2, "withheld"), (-3.0, -1.0, "withheld")],
+)
+def test_gains_are_compared_where_there_is_one(design, gain_here, gain_there, verdict):
+    rows = [
+        {"task": task, "point": "", "arm": arm, "variant": "", "seed": seed, "batch": batch,
+         "percent_held_out": value + 0.1 * seed * batch, "cosine": 0.0, "percent_decrease": 0.0, "percent_control": 1.0,
+         "forward_evaluations": 1, "seconds": 0.0, "zeros": 0.0, "at_grid_end": "", "decrease_held_out": 1.0,
+         "hardware": "a processor"}
+        for task, gain in (("here", gain_here), ("there", gain_there))
+        for arm, value in (("one", 6.0), ("many", 6.0 + gain))
+        for seed in SEEDS
+        for batch in (0, 1)
+    ]  # fmt: skip
+    entry = claim(task="here", contrast="there", treatment="many", baseline="one", rule="not_more")
+    found = estimate_verdicts._at_point(design, entry, "", pd.DataFrame(rows))
+    assert found.verdict == verdict
+    assert found.estimate == pytest.approx(gain_here - gain_there)
+
+
 def test_variants_that_a_claim_rules_out_are_never_chosen(finished, design):
     table = estimates.estimates_table(finished, design)
     here = table[table["point"] == "dim 4, raw"]
