@@ -23,7 +23,7 @@ from lowbit.train.loop import train
 from lowbit.train.machine import keep_freed_memory
 from lowbit.train.reproducibility import generator, make_deterministic
 
-STEPS = 10
+STEPS = 5
 _TRAINING = {
     "epochs": 1000,
     "batch_size": 64,
@@ -63,7 +63,7 @@ def cases(quick: bool) -> Iterator[Row]:
             for work in contestants.values():
                 work()
             _demand_equal(name, ours, barest)
-            seconds = seconds_side_by_side(contestants, 6 if quick else 20)
+            seconds = seconds_side_by_side(contestants, 12 if quick else 60)
             yield from ratio_rows(name, seconds["ours"], seconds["barest"])
 
 

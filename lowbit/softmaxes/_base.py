@@ -34,11 +34,11 @@ class ExponentialSoftmax(ABC):
 
         A row that is masked everywhere (all -inf) gives NaN, as torch.softmax does.
         """
-        return torch.softmax(_at_least_float32(logits) * self.scale, dim).to(logits.dtype)
+        return torch.softmax(self._scaled(logits), dim).to(logits.dtype)
 
     def log_probabilities(self, logits: Tensor, dim: int = -1) -> Tensor:
         """Natural logarithms of the probabilities, in float32 or better."""
-        return torch.log_softmax(_at_least_float32(logits) * self.scale, dim)
+        return torch.log_softmax(self._scaled(logits), dim)
 
     def cross_entropy(
         self,
@@ -62,7 +62,7 @@ class ExponentialSoftmax(ABC):
             logits (N, C), target (N,) int64 or (N, C) real; returns () or (N,).
         """
         return F.cross_entropy(
-            _at_least_float32(logits) * self.scale,
+            self._scaled(logits),
             target,
             reduction=reduction,
             ignore_index=ignore_index,
@@ -97,7 +97,7 @@ class ExponentialSoftmax(ABC):
             enable_gqa=query.shape[1] != key.shape[1],
         )
 
-
-def _at_least_float32(logits: Tensor) -> Tensor:
-    """Half-precision logits rounded after scaling would err by 1.5e-3; scale them in float32."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    def _scaled(self, logits: Tensor) -> Tensor:
+        """s z. Half-precision logits rounded after scaling would err by 1.5e-3; they are scaled in float32."""
+        precise = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        return precise if self.scale == 1.0 else precise * self.scale

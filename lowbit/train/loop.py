@@ -1,14 +1,15 @@
 """The training loop: a flat generator of the events that `lowbit.train.events` describes."""
 
+import functools
 import itertools
 import math
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lowbit.errors import UserError
 from lowbit.layers.convert import set_blend, set_progress
@@ -61,7 +62,7 @@ def train(run: Run, want_gradients: Callable[[], bool] = lambda: False) -> Itera
     yield RunStarted(spec=spec, steps=run.steps, first_step=state.step, metric=run.metric, unit=run.unit)
 
     state.model.train()
-    pending: list[tuple[dict[str, Any], Tensor]] = []
+    pending: list[tuple[dict[str, Any], list[Tensor]]] = []
     since = time.perf_counter()
     while state.step < run.steps:
         # Layers that draw random numbers get those of this step, whether or not the run was interrupted before it.
@@ -71,13 +72,13 @@ def train(run: Run, want_gradients: Callable[[], bool] = lambda: False) -> Itera
         if hasattr(spec.quantization.surrogate, "progress"):
             set_progress(state.model, state.step / run.steps)
         batch = run.batches.training(state.step)
-        sums = forward_backward(run, batch)
+        loss, correct = forward_backward(run, batch)
         run.ranks.sum_gradients(parameters)
         if want_gradients():
             yield GradientsReady(step=state.step + 1, model=state.model)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = gradient_norm(parameters)
         if recipe.clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(parameters, recipe.clip_norm, norm)
+            nn.utils.clip_grads_with_norm_(parameters, recipe.clip_norm, norm)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         group = state.optimizer.param_groups[0]
@@ -85,9 +86,7 @@ def train(run: Run, want_gradients: Callable[[], bool] = lambda: False) -> Itera
         state.schedule.step()
         state.step += 1
         state.epoch = state.step / per_epoch
-        pending.append(
-            ({"step": state.step, "epoch": state.epoch, **numbers}, torch.cat([sums, norm.double().view(1)]))
-        )
+        pending.append(({"step": state.step, "epoch": state.epoch, **numbers}, [loss, correct, norm]))
 
         last = state.step == run.steps
         evaluation_due = last or state.step % evaluate_every == 0
@@ -134,16 +133,16 @@ def _fail(record: dict[str, Any]) -> Iterator[Event]:
     raise DivergedError(record["step"], quantity.replace("_", " "), value)
 
 
-def forward_backward(run: Run, batch: Batch) -> Tensor:
+def forward_backward(run: Run, batch: Batch) -> tuple[Tensor, Tensor]:
     """Accumulate gradients of a batch in micro-batches, normalised by the targets of the whole batch.
 
     Returns:
-        Sum of losses (nats, unscaled, unsmoothed), number of correct targets, number of targets: float64 (3,).
+        Sum of losses (nats, unscaled, unsmoothed, float64) and number of correct targets, on the device.
     """
     spec, model = run.spec, run.state.model
     mine = batch.part(run.ranks.share(len(batch.inputs)))
     size = spec.train.batch_size
-    sums = torch.zeros(2, dtype=torch.float64, device=batch.inputs.device)
+    losses, correct = [], []
     for start in range(0, len(mine.inputs), size):
         part = mine.part(slice(start, start + size))
         with run.autocast():
@@ -158,20 +157,33 @@ def forward_backward(run: Run, batch: Batch) -> Tensor:
             reported = loss
             if smoothing or not plain_targets:
                 reported = run.softmax.cross_entropy(logits, labels, reduction="sum")
-            sums += torch.stack([reported.double(), (logits.argmax(-1) == labels).sum().double()])
-    return torch.cat([run.ranks.sum(sums), sums.new_tensor([batch.count])])
+            losses.append(reported.double())
+            correct.append((logits.argmax(-1) == labels).sum())
+    return run.ranks.sum(_total(losses, batch)), run.ranks.sum(_total(correct, batch))
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Euclidean norm of all gradients; the many small ones of norms and biases count as one tensor, a call for all."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    vectors = [g for g in gradients if g.dim() == 1]
+    whole = [g for g in gradients if g.dim() != 1]
+    return nn.utils.get_total_norm([*whole, torch.cat(vectors)] if vectors else whole)
+
+
+def _total(parts: list[Tensor], batch: Batch) -> Tensor:
+    """Sum over micro-batches; 0 where this process has none."""
+    return functools.reduce(torch.add, parts) if parts else batch.labels.new_zeros(())
 
 
 def read_from_device(
-    run: Run, pending: list[tuple[dict[str, Any], Tensor]], seconds: float
+    run: Run, pending: list[tuple[dict[str, Any], list[Tensor]]], seconds: float
 ) -> tuple[dict[str, Any], ...]:
     """The records of a window of steps: the one place where the loop waits for the device."""
+    clip = run.spec.train.clip_norm
+    numbers = iter(torch.stack([tensor for _, tensors in pending for tensor in tensors]).tolist())
     records = []
-    for (record, _), (loss, correct, count, norm) in zip(
-        pending, torch.stack([numbers for _, numbers in pending]).tolist(), strict=True
-    ):
-        clip = run.spec.train.clip_norm
-        results = results_of(loss / count, correct / count, run.unit)
+    for (record, _), loss, correct, norm in zip(pending, numbers, numbers, numbers, strict=True):
+        results = results_of(loss / record[run.unit], correct / record[run.unit], run.unit)
         records.append({**record, **results, "gradient_norm": norm, "clipped": bool(clip and norm > clip)})
     done = sum(record[run.unit] for record in records)
     records[-1] |= {f"{run.unit}_per_second": done / seconds, "memory_bytes": _memory_bytes(run.spec.device)}

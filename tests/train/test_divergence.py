@@ -24,7 +24,7 @@ def test_absurd_learning_rate_ends_with_step_and_checkpoint(images, tmp_path, ca
 
 
 def spoil_loss(run, sums):
-    sums[0] = float("nan")
+    sums[0].fill_(float("nan"))
 
 
 def spoil_gradient(run, sums):
@@ -62,7 +62,7 @@ def test_records_of_a_window_before_the_divergence_are_kept(images, tmp_path, mo
     def spoiled(run, batch):
         sums = whole_step(run, batch)
         if run.state.step == 3:
-            sums[0] = float("inf")
+            sums[0].fill_(float("inf"))
         return sums
 
     monkeypatch.setattr(loop, "forward_backward", spoiled)
