@@ -41,3 +41,9 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("skipped, but CI must run them")
         for line in _skipped:
             terminalreporter.line(line)
+
+
+@pytest.fixture
+def draws_of_one_half(monkeypatch):
+    """Quantizers that round at random round to the nearest: every draw of theirs is 1/2."""
+    monkeypatch.setattr("torch.rand_like", lambda x: x.new_full(x.shape, 0.5))

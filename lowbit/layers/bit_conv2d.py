@@ -36,10 +36,12 @@ class BitConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer."""
         images = (0,) if x.ndim == 4 else ()
-        x = self.activation_quantizer.fake_quantize(x.to(self.weight.dtype), self.surrogate, images, self.blend)
-        weight = self.weight_quantizer.fake_quantize(self.weight, self.surrogate, (0,), self.blend)
+        x = self.activation_quantizer.when(self.training).fake_quantize(
+            x.to(self.weight.dtype), self.surrogate, images, self.blend
+        )
+        weight = self.weight_quantizer.when(self.training).fake_quantize(self.weight, self.surrogate, (0,), self.blend)
         return self._conv_forward(x, weight, self.bias)
 
     def quantized_weight(self) -> Quantized:
-        """Codes and scale of the weight as the forward pass uses them."""
-        return self.weight_quantizer.quantize(self.weight.detach(), (0,))
+        """Codes and scale of the weight as evaluation uses them."""
+        return self.weight_quantizer.when(False).quantize(self.weight.detach(), (0,))

@@ -55,10 +55,10 @@ class BitLinear(nn.Linear):
         """Apply the layer."""
         tokens = tuple(range(x.ndim - 1))
         x = self.norm(x.to(self.weight.dtype))
-        x = self.activation_quantizer.fake_quantize(x, self.surrogate, tokens, self.blend)
-        weight = self.weight_quantizer.fake_quantize(self.weight, self.surrogate, (0,), self.blend)
+        x = self.activation_quantizer.when(self.training).fake_quantize(x, self.surrogate, tokens, self.blend)
+        weight = self.weight_quantizer.when(self.training).fake_quantize(self.weight, self.surrogate, (0,), self.blend)
         return F.linear(x, weight, self.bias)
 
     def quantized_weight(self) -> Quantized:
-        """Codes and scale of the weight as the forward pass uses them."""
-        return self.weight_quantizer.quantize(self.weight.detach(), (0,))
+        """Codes and scale of the weight as evaluation uses them."""
+        return self.weight_quantizer.when(False).quantize(self.weight.detach(), (0,))

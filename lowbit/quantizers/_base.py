@@ -1,8 +1,9 @@
 """What a quantizer is: codes (small integers) times a scale, and the fake-quantized tensor that training uses."""
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -37,6 +38,11 @@ class Quantizer(ABC):
 
     bits: ClassVar[float]
     fixed_range: ClassVar[bool] = False
+
+    def when(self, training: bool) -> Self:
+        """What a layer rounds with: itself, but to the nearest in evaluation where it draws at random in training."""
+        draws = not training and getattr(self, "rounding", "") == "stochastic"
+        return dataclasses.replace(self, rounding="nearest") if draws else self
 
     @abstractmethod
     def quantize(self, x: Tensor, kept: tuple[int, ...] = ()) -> Quantized:
@@ -76,3 +82,11 @@ def reduced_dims(x: Tensor, kept: tuple[int, ...]) -> tuple[int, ...]:
     if own and len(own) == x.ndim:
         raise ValueError(f"kept {kept} are all dimensions of shape {tuple(x.shape)}; leave one that shares a scale")
     return tuple(d for d in range(x.ndim) if d not in own)
+
+
+def rounded_at_random(x: Tensor) -> Tensor:
+    """floor(x + U) with U uniform in [0, 1) for each entry: one of the two neighbouring integers, x in expectation.
+
+    Draws from the default generator of the device, which the training loop seeds at every step.
+    """
+    return torch.minimum((x + torch.rand_like(x)).floor_(), x.ceil())  # x + U may round up to the integer after

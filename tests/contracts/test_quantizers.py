@@ -15,14 +15,17 @@ from checks.quantizers import (
 from checks.settings import all_variations, label
 
 from lowbit import catalog
+from lowbit.layers.bit_linear import BitLinear
 from lowbit.quantizers._base import Quantizer
 from lowbit.quantizers.binary_sign import BinarySign
 from lowbit.quantizers.int8_absmax import Int8Absmax
 from lowbit.quantizers.ternary_absmean import TernaryAbsmean
+from lowbit.quantizers.uniform import Uniform
+from lowbit.surrogates.identity import Identity
 
 
-@pytest.fixture(scope="module", params=all_variations("quantizers"), ids=label)
-def quantizer(request) -> Quantizer:
+@pytest.fixture(params=all_variations("quantizers"), ids=label)
+def quantizer(request, draws_of_one_half) -> Quantizer:
     return catalog.build("quantizers", request.param)
 
 
@@ -56,6 +59,37 @@ def test_ternary_follows_the_worked_example():
 
 def test_int8_maps_the_largest_magnitude_of_a_token_to_127():
     check_int8(Int8Absmax())
+
+
+STOCHASTIC = [s for s in all_variations("quantizers") if s.get("rounding") == "stochastic"]
+
+
+@pytest.mark.parametrize("settings", STOCHASTIC, ids=label)
+def test_stochastic_rounding_is_unbiased_and_evaluation_is_not_random(settings):
+    quantizer = catalog.build("quantizers", settings)
+    x = torch.linspace(-1, 1, 41, dtype=torch.float64)
+    torch.manual_seed(0)
+    draws = torch.stack([quantizer.quantize(x).dequantize() for _ in range(4000)])
+    nearest = quantizer.when(training=False)
+    assert quantizer.when(training=True) is quantizer
+    assert torch.equal(nearest.quantize(x).codes, nearest.quantize(x).codes)
+    step = nearest.quantize(x).dequantize().unique().diff().min()
+    assert (draws - x).abs().max() < step, "not one of the two neighbours"
+    # A step's rounding has a standard deviation of half a step at most: five of them over 4,000 draws.
+    assert (draws.mean(0) - x).abs().max() < 5 * 0.5 * step / 4000**0.5
+    assert len(draws[:, 13].unique()) == 2, "nothing is drawn"
+    torch.manual_seed(0)
+    assert torch.equal(quantizer.quantize(x).dequantize(), draws[0])
+
+
+def test_layers_round_at_random_in_training_only():
+    rough = Uniform(levels=2, rounding="stochastic")
+    layer = BitLinear(
+        8, 4, weight_quantizer=TernaryAbsmean(), activation_quantizer=rough, surrogate=Identity(), norm=False
+    )
+    x = 0.1 * torch.randn(16, 8)
+    assert not torch.equal(layer(x), layer(x))
+    assert torch.equal(layer.eval()(x), layer(x))
 
 
 def test_binary_has_no_zero():

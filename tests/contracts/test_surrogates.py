@@ -47,6 +47,7 @@ def test_it_passes_functional_transforms(moments):
         check_functional_transforms(surrogate)
 
 
+@pytest.mark.usefixtures("draws_of_one_half")
 @pytest.mark.parametrize("settings", all_variations("quantizers"), ids=label)
 def test_it_serves_any_quantizer(moments, settings):
     for surrogate in moments:

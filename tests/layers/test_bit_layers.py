@@ -26,6 +26,7 @@ each_kind = pytest.mark.parametrize("kind", ["linear", "conv2d"])
 PER_CHANNEL = TernaryAbsmean(granularity="channel")
 
 
+@pytest.mark.usefixtures("draws_of_one_half")
 @each_kind
 @each_weight_quantizer
 @each_activation
