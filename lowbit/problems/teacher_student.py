@@ -37,6 +37,8 @@ class TeacherStudent(Problem):
         layers: hidden layers.
         activation: binary, ternary or 2bit rounding to levels in [-1, 1]; full is the same clip without rounding; tanh
             is smooth.
+        gain: factor on the hidden weights of the default initialisation; 3^(1/2) gives pre-activations of unit variance,
+            without which ternary activations die out from layer to layer.
         start_from: a fresh initialisation, or one trained by the clipped straight-through estimator.
         pretrain_batches: of the pretraining.
         pretrain_batch_size: samples of each.
@@ -47,6 +49,7 @@ class TeacherStudent(Problem):
     dim: Count = 16
     layers: Count = 3
     activation: Literal["binary", "ternary", "2bit", "full", "tanh"] = "binary"
+    gain: Positive = 1.0
     start_from: Literal["raw", "pretrained"] = "raw"
     pretrain_batches: NonNegativeInt = 2000
     pretrain_batch_size: Count = 16000
@@ -64,8 +67,8 @@ class TeacherStudent(Problem):
         for net in ("teacher", "student"):
             draws = stream(seed, "initial", net)
             for name in (*self.names, "readout"):
-                outputs = 1 if name == "readout" else self.dim
-                bound = 1 / math.sqrt(self.dim)
+                outputs, gain = (1, 1.0) if name == "readout" else (self.dim, self.gain)
+                bound = gain / math.sqrt(self.dim)
                 uniform = torch.rand(outputs, self.dim, generator=draws, dtype=torch.float64)
                 tensors[f"{net}.{name}"] = ((2 * uniform - 1) * bound).to(self._dtype)
         return self._pretrained(tensors, seed) if self.start_from == "pretrained" else tensors

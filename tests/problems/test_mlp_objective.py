@@ -57,3 +57,20 @@ def test_pretraining_lowers_the_loss_and_leaves_the_teacher():
     assert after < 0.8 * before
     for name in starts[0]:
         assert torch.equal(starts[0][name], starts[1][name]) == name.startswith("teacher.")
+
+
+def test_unit_variance_keeps_ternary_activations_alive():
+    zeros = {}
+    for gain in (1.0, 3**0.5):
+        start = TeacherStudent(dim=64, gain=gain).start(0)
+        signal = torch.randn(4096, 64, generator=stream(0, "inputs"))
+        for number in (1, 2, 3):
+            before = signal @ start[f"student.hidden{number}"].T
+            signal = before.clamp(-1, 1).round()
+        zeros[gain] = float((signal == 0).float().mean())
+        if gain > 1:
+            assert float(
+                (torch.randn(4096, 64, generator=stream(1)) @ start["student.hidden1"].T).std()
+            ) == pytest.approx(1.0, rel=0.05)
+    assert zeros[1.0] > 0.9
+    assert zeros[3**0.5] < 0.7
