@@ -22,6 +22,9 @@ from lowbit.probe_spec import ProbeSpec
 from lowbit.spec import RunSpec, Task, Trainable
 from lowbit.variant import Count
 
+TRAINING_STUDIES = ("softmax", "transfer")
+"""Names that a study that trains may have: each has its rule, claims and figures."""
+
 
 class TaskInStudy(Settings):
     """How often a study repeats a task."""
@@ -146,8 +149,9 @@ class Config(Settings):
                 yield from (f"tasks.{name}.{fault}" for fault in mismatch(task, self.datasets[task.dataset].name))
         for name, study in self.training.items():
             place = f"studies.{name}"
-            if name != "softmax":
-                yield f"{place}: a study that trains must be called softmax, the name that the pipeline has rules for"
+            if name not in TRAINING_STUDIES:
+                allowed = f"a study that trains must be called {' or '.join(TRAINING_STUDIES)}"
+                yield f"{place}: {allowed}, the names that the pipeline has rules for"
             for task in study.tasks:
                 if task not in self.tasks:
                     yield f"{place}.tasks.{task}: no such task; {catalog.suggestion(task, self.tasks)}"

@@ -65,6 +65,8 @@ def no_effect(task: Task, arm: dict[str, Any], dataset: str) -> Iterator[str]:
         actual = getattr(task.train, decider)
         if key in train and actual not in values:
             yield f"train.{key}: has no effect with {decider} {actual}; it needs {decider}: {' or '.join(values)}"
+    if "pretrain" in arm:
+        yield "pretrain: belongs to the task, whose checkpoint all arms share that start from it; set it there"
     attends = catalog.PACKAGE / "layers/attention.py" in catalog.sources(f"models/{task.model.name}.py")
     if arm.get("softmax_where") in ("attention", "both") and not attends:
         advice = "use loss, or restrict the arm with `tasks: [...]`"

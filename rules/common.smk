@@ -142,9 +142,11 @@ def results_root(wildcards):
 
 
 def results_of(study):
-    """The files of a study's runs that its analysis reads."""
+    """The files of a study's runs, and of the pretraining they start from, that its analysis reads."""
     names = ("summary.json", "events.jsonl", "spec.json", "manifest.json")
-    return [f"{RESULTS}/{run.path}/{name}" for run in CONFIG.runs if run.study == study for name in names]
+    runs = [run for run in CONFIG.runs if run.study == study]
+    starts = {str(Path(start).parent): None for run in runs if (start := getattr(run, "start_from", None))}
+    return [f"{folder}/{name}" for folder in (*(f"{RESULTS}/{r.path}" for r in runs), *starts) for name in names]
 
 
 def design_of(name):

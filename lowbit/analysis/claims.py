@@ -6,10 +6,12 @@ Verdicts are never written here; `lowbit.analysis.verdicts` computes them.
 from dataclasses import dataclass
 from typing import Literal
 
+from lowbit.analysis.design import Design
+
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One claim about a study's treatment.
+    """One claim about an arm of a study.
 
     Args:
         key: last part of the verdict's id.
@@ -17,9 +19,12 @@ class Claim:
         source: who claims it, and where.
         measure: the measure of `comparisons.MEASURES` that settles it.
         words: the measure in words.
-        rule: "less": the treatment's measure is smaller than the baseline's; "within": the two are practically equal.
-        margin: practical equality in the measure's unit (for a log ratio, a fraction).
+        rule: "less", "more": the treatment's measure is smaller, larger than the baseline's; "within": the two are
+            practically equal.
+        margin: practical equality in the measure's unit (for a log ratio, a fraction); 0 where any difference counts.
         figure: the figure that shows it.
+        treatment: the arm that it is about; None for the study's treatment.
+        baseline: the arm that it is compared with; None for the study's baseline.
     """
 
     key: str
@@ -27,13 +32,28 @@ class Claim:
     source: str
     measure: str
     words: str
-    rule: Literal["less", "within"]
+    rule: Literal["less", "more", "within"]
     margin: float
     figure: str
+    treatment: str | None = None
+    baseline: str | None = None
+
+    def arms(self, design: Design) -> tuple[str, str]:
+        """Treatment and baseline in a study."""
+        return self.treatment or design.treatment, self.baseline or design.baseline
 
 
 _GUIDE = "chaochao825/base2-softmax4training, EXPERIMENTS_GUIDE.md"
 _WORDS = "test accuracy, weights chosen on the validation split"
+_TO_DO = "research note of 2021-06-16, to-do: CIFAR-10/100 with mixup, pretraining > training from scratch"
+_LARGER_ACCURACY = {
+    "source": _TO_DO,
+    "measure": "test_accuracy_percent",
+    "words": _WORDS,
+    "rule": "more",
+    "margin": 0.0,
+    "figure": "pretraining_and_mixup",
+}
 
 CLAIMS: dict[str, tuple[Claim, ...]] = {
     "softmax": (
@@ -77,7 +97,37 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
             margin=0.05,
             figure="accuracy_and_loss",
         ),
-    )
+    ),
+    "transfer": (
+        Claim(
+            key="pretraining_helps",
+            text="Pretraining beats training from scratch",
+            treatment="pretrained",
+            baseline="scratch",
+            **_LARGER_ACCURACY,
+        ),
+        Claim(
+            key="pretraining_helps_with_mixup",
+            text="Pretraining beats training from scratch, both with mixup in low-bit training",
+            treatment="pretrained_mixup",
+            baseline="scratch_mixup",
+            **_LARGER_ACCURACY,
+        ),
+        Claim(
+            key="mixup_helps",
+            text="Mixup helps training from scratch",
+            treatment="scratch_mixup",
+            baseline="scratch",
+            **_LARGER_ACCURACY,
+        ),
+        Claim(
+            key="mixup_helps_after_pretraining",
+            text="Mixup helps fine-tuning",
+            treatment="pretrained_mixup",
+            baseline="pretrained",
+            **_LARGER_ACCURACY,
+        ),
+    ),
 }
 """Claims by study. Arms and tasks of your own have comparisons and controls without being named here."""
 

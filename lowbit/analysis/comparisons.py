@@ -1,4 +1,4 @@
-"""Every arm against the baseline, measure by measure, paired by seed."""
+"""Every arm against the baseline, and the arms that claims name against each other, by measure, paired by seed."""
 
 import math
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from lowbit.analysis.claims import CLAIMS
 from lowbit.analysis.design import Design
 from lowbit.analysis.statistics import differences, equivalence, holm, paired
 
@@ -68,20 +69,22 @@ def percent(log_ratio: float) -> float:
 
 
 def comparisons_table(runs: pd.DataFrame, design: Design) -> pd.DataFrame:
-    """One row per task, arm other than the baseline, and measure.
+    """One row per task, pair of arms, and measure: every arm with the baseline, then the other pairs of claims.
 
-    Holm's correction is over the tasks of one arm and measure: each arm asks its question once per task.
+    Holm's correction is over the tasks of one pair and measure: each pair asks its question once per task.
     """
+    asked = [(arm, design.baseline) for arm in design.arms]
+    asked += [claim.arms(design) for claim in CLAIMS.get(design.study, ())]
     rows = []
     for task, arms in design.runs.items():
-        for arm in arms:
-            if arm != design.baseline and design.baseline in arms:
-                compared = pairs(runs, task, arm, design.baseline)
-                labels = {"task": task, "arm": arm, "baseline": design.baseline}
+        for arm, baseline in dict.fromkeys(asked):
+            if arm != baseline and arm in arms and baseline in arms:
+                compared = pairs(runs, task, arm, baseline)
+                labels = {"task": task, "arm": arm, "baseline": baseline}
                 rows += [labels | _row(*compared, name) for name in MEASURES]
     table = pd.DataFrame(rows, columns=COLUMNS)
     for column in ("p", "tost_p", "strict_tost_p"):
-        family = table.groupby(["arm", "measure"], sort=False)[column]
+        family = table.groupby(["arm", "baseline", "measure"], sort=False)[column]
         table[f"{column}_holm"] = family.transform(lambda p: holm(p.to_numpy()))
     return table
 

@@ -12,16 +12,16 @@ from lowbit.analysis.comparisons import MEASURES, pairs, percent
 from lowbit.analysis.design import Design
 
 
-def comparison(comparisons: pd.DataFrame, task: str, arm: str, measure: str) -> pd.Series | None:
-    """The row of one task, arm and measure; None when there is none."""
+def comparison(comparisons: pd.DataFrame, task: str, arms: tuple[str, str], measure: str) -> pd.Series | None:
+    """The row of one task, arm with its baseline, and measure; None when there is none."""
     c = comparisons
-    rows = c[(c["task"] == task) & (c["arm"] == arm) & (c["measure"] == measure)]
+    rows = c[(c["task"] == task) & (c["arm"] == arms[0]) & (c["baseline"] == arms[1]) & (c["measure"] == measure)]
     return rows.iloc[0] if len(rows) else None
 
 
 def p_column(claim: Claim, row: pd.Series) -> str:
     """The column of the comparisons with the p that belongs to a claim's rule and margin."""
-    if claim.rule == "less":
+    if claim.rule != "within":
         return "p"
     return "tost_p" if row["margin"] == claim.margin else "strict_tost_p"
 
@@ -42,6 +42,7 @@ def of_claim(
 ) -> str:
     """The note of a claim's verdict in one task."""
     low, high = MEASURES[claim.measure].bounds(claim.margin)
+    arms = claim.arms(design)
     parts = []
     if row["n"] < 2:
         parts.append("one pair of runs: no interval, hence no verdict")
@@ -50,27 +51,27 @@ def of_claim(
     if claim.rule == "less" and low < row["low_90"] and row["high_90"] < high and not row["censored"]:
         parts.append(f"practically equal: the 90 % interval lies within ±{100 * claim.margin:g} %")
     if claim.measure.startswith("test_accuracy") and (row["low_95"] > 0 or row["high_95"] < 0):
-        winner = design.treatment if row["mean"] > 0 else design.baseline
+        winner = arms[0] if row["mean"] > 0 else arms[1]
         parts.append(f"{winner} is better by {abs(row['mean']):.2f} points (the 95 % interval excludes zero)")
     alone, corrected = row[p_column(claim, row)], row[f"{p_column(claim, row)}_holm"]
     if alone < 0.05 <= corrected:
         parts.append(f"p = {alone:.3f} alone, {corrected:.3f} after Holm's correction over tasks")
     if claim.measure == "steps_to_reference":
-        parts += _censoring(design, task, row, runs)
+        parts += _censoring(arms, task, row, runs)
     if claim.measure == "gradient_dispersion":
-        parts += _raw_variance(design, task, runs, comparisons)
+        parts += _raw_variance(arms, task, runs, comparisons)
     parts += _scale_only_arms(design, task, claim, runs, comparisons)
-    perplexity = comparison(comparisons, task, design.treatment, "test_perplexity")
+    parts += _epochs(arms, task, runs)
+    perplexity = comparison(comparisons, task, arms, "test_perplexity")
     if claim.measure.startswith("test_accuracy") and perplexity is not None and perplexity["n"]:
         parts.append(f"perplexity {estimate(perplexity)}")
     return "; ".join(parts)
 
 
-def _censoring(design: Design, task: str, row: pd.Series, runs: pd.DataFrame) -> list[str]:
+def _censoring(arms: tuple[str, str], task: str, row: pd.Series, runs: pd.DataFrame) -> list[str]:
     if not row["censored"]:
         return []
     counts = []
-    arms = (design.treatment, design.baseline)
     for arm, table in zip(arms, pairs(runs, task, *arms), strict=True):
         for kind, words in (("right", "never reached it"), ("left", "was above it at the first evaluation")):
             count = int((table["censored"] == kind).sum())
@@ -78,9 +79,9 @@ def _censoring(design: Design, task: str, row: pd.Series, runs: pd.DataFrame) ->
     return [f"censored, so the estimate is restricted to the observed range and decides nothing: {', '.join(counts)}"]
 
 
-def _raw_variance(design: Design, task: str, runs: pd.DataFrame, comparisons: pd.DataFrame) -> list[str]:
-    row = comparison(comparisons, task, design.treatment, "gradient_variance")
-    treated, reference = pairs(runs, task, design.treatment, design.baseline)
+def _raw_variance(arms: tuple[str, str], task: str, runs: pd.DataFrame, comparisons: pd.DataFrame) -> list[str]:
+    row = comparison(comparisons, task, arms, "gradient_variance")
+    treated, reference = pairs(runs, task, *arms)
     factor = (treated["gradient_factor"] / reference["gradient_factor"]).iloc[0] ** 2
     if row is None or not math.isfinite(row["mean"]) or not math.isfinite(factor):
         return []
@@ -92,5 +93,16 @@ def _scale_only_arms(
 ) -> list[str]:
     """What arms that differ from the baseline only by a factor on the loss do to the same measure."""
     of_task = runs[(runs["task"] == task) & (runs["scale_only"] == 1)]
-    rows = [(arm, comparison(comparisons, task, arm, claim.measure)) for arm in of_task["arm"].unique()]
+    arms = of_task["arm"].unique()
+    rows = [(arm, comparison(comparisons, task, (arm, design.baseline), claim.measure)) for arm in arms]
     return [f"gradient scale alone ({arm}) {estimate(row)}" for arm, row in rows if row is not None and row["n"]]
+
+
+def _epochs(arms: tuple[str, str], task: str, runs: pd.DataFrame) -> list[str]:
+    """How long each arm was trained, where one of them started from pretraining: more training is not pretraining."""
+    parts = []
+    for arm, table in zip(arms, pairs(runs, task, *arms), strict=True):
+        before, own = table["epochs_before"].iloc[0], table["epochs"].iloc[0]
+        whole = f"{before:g} epochs of pretraining and {own:g}" if before else f"{own:g} epochs"
+        parts.append((before, f"{arm} {whole}"))
+    return [", ".join(words for _, words in parts)] if any(before for before, _ in parts) else []

@@ -1,7 +1,7 @@
 """Runs as rows: one tidy row per run, and its curves at a few hundred points."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,8 @@ def _row(run: Run, design: Design, reference: float) -> dict[str, Any]:
         "parameters": summary["parameters"],
         "converted_layers": sum(bool(layer["converted"]) for layer in summary["layers"]),
         "steps": summary["steps"],
+        "epochs": spec["train"]["epochs"],
+        "epochs_before": run.epochs_before,
         "metric": summary["metric"],
         "unit": summary["unit"],
         **_test_measures(summary),
@@ -114,12 +116,15 @@ def _median(table: pd.DataFrame, column: str) -> float:
 
 
 def curves_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """Evaluations as they are, and steps as medians over at most 200 bins, for every run."""
-    return pd.concat([part for run in runs for part in (_evaluations(run), _binned_steps(run))], ignore_index=True)
+    """Evaluations as they are, also of pretraining, and steps as medians over at most 200 bins, for every run."""
+    return pd.concat([part for run in runs for part in _curves(run)], ignore_index=True)
 
 
-def _evaluations(run: Run) -> pd.DataFrame:
-    return _labelled(run, "evaluation", run.evaluations)
+def _curves(run: Run) -> Iterator[pd.DataFrame]:
+    if run.start:
+        yield _labelled(run, "pretraining", run.start.evaluations)
+    yield _labelled(run, "evaluation", run.evaluations)
+    yield _binned_steps(run)
 
 
 def _binned_steps(run: Run) -> pd.DataFrame:

@@ -25,6 +25,7 @@ class Run:
         summary: test results, weights' digest, layers, machine, as in summary.json.
         steps: one row per optimizer step.
         evaluations: one row per pass over the validation split.
+        start: the pretraining that it started from; None when it started from scratch.
     """
 
     folder: Path
@@ -32,6 +33,7 @@ class Run:
     summary: dict[str, Any]
     steps: pd.DataFrame
     evaluations: pd.DataFrame
+    start: "Run | None" = None
 
     @property
     def task(self) -> str:
@@ -48,6 +50,11 @@ class Run:
         """The repetition."""
         return self.spec["seed"]
 
+    @property
+    def epochs_before(self) -> float:
+        """Epochs of the pretraining that it started from; 0 from scratch."""
+        return self.start.epochs_before + self.start.spec["train"]["epochs"] if self.start else 0.0
+
     @cached_property
     def hardware(self) -> str:
         """What the run computed on, in words for a caption."""
@@ -59,7 +66,7 @@ class Run:
 
 
 def read(folder: Path) -> Run:
-    """Read one run folder.
+    """Read one run folder, and the folder of the weights that it started from.
 
     Raises:
         UserError: when a file is missing or unreadable, or no step or evaluation was recorded.
@@ -78,7 +85,8 @@ def read(folder: Path) -> Run:
             raise UserError(f"{path}: no line of type {kind!r}; {_AGAIN}")
     steps, evaluations = (pd.DataFrame(events[kind]).drop(columns="type") for kind in ("step", "evaluation"))
     validation = evaluations[evaluations["split"] == "validation"].reset_index(drop=True)
-    return Run(folder=folder, spec=spec, summary=summary, steps=steps, evaluations=validation)
+    start = read(Path(spec["start_from"]).parent) if spec["start_from"] else None
+    return Run(folder=folder, spec=spec, summary=summary, steps=steps, evaluations=validation, start=start)
 
 
 def read_study(results: Path, design: Design) -> Iterator[Run]:

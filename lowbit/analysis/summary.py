@@ -15,7 +15,7 @@ def estimate(verdict: Verdict) -> str:
     """Estimate and interval of a verdict with their unit."""
     if verdict.estimate is None:
         return "no estimate"
-    text = f"{number(verdict.estimate, verdict.unit, signed=verdict.threshold != 0)} {verdict.unit}"
+    text = f"{number(verdict.estimate, verdict.unit, signed=not verdict.of_control)} {verdict.unit}"
     if verdict.interval is None:
         return text
     low, high = (number(value, verdict.unit) for value in verdict.interval)
@@ -23,8 +23,10 @@ def estimate(verdict: Verdict) -> str:
 
 
 def threshold(verdict: Verdict) -> str:
-    """The margin of practical equality; equality itself for a control."""
-    return "exactly 0" if verdict.threshold == 0 else f"±{verdict.threshold:g} {verdict.unit}"
+    """The margin of practical equality, if there is one; equality itself for a control."""
+    if verdict.of_control:
+        return "exactly 0"
+    return f"±{verdict.threshold:g} {verdict.unit}" if verdict.threshold else "0"
 
 
 def text(verdicts: Iterable[Verdict]) -> str:

@@ -88,21 +88,22 @@ class Tables:
         runs = self.runs
         return runs[(runs["task"] == task) & (runs["arm"] == arm)].sort_values("seed")
 
-    def curve(self, task: str, arm: str, kind: str, measure: str) -> tuple[np.ndarray, np.ndarray]:
+    def curve(self, task: str, arm: str, kind: str, measure: str, along: str = "step") -> tuple[np.ndarray, np.ndarray]:
         """One measure of one arm over training.
 
         Args:
             task: the task.
             arm: the arm.
-            kind: "evaluation" or "step".
+            kind: "evaluation", "step", or "pretraining" for the evaluations of the run that it started from.
             measure: a column of the curves.
+            along: "step" or "epoch".
 
         Returns:
-            Steps (points,) and values (seeds, points), NaN where a seed has no value.
+            Steps or epochs (points,) and values (seeds, points), NaN where a seed has no value.
         """
         c = self.curves
         rows = c[(c["task"] == task) & (c["arm"] == arm) & (c["kind"] == kind)]
-        wide = rows.pivot(index="step", columns="seed", values=measure).dropna(how="all")
+        wide = rows.pivot(index=along, columns="seed", values=measure).dropna(how="all")
         return wide.index.to_numpy(dtype=float), wide.to_numpy(dtype=float).T
 
 

@@ -1,9 +1,10 @@
 """Verdicts: what the tables say about each claim, in each task.
 
-Two rules. *less*: refuted when the 95 % interval of the log ratio lies above zero, or when the 90 % interval lies
-within the margin of practical equality; otherwise supported when the 95 % interval lies below zero; otherwise
-inconclusive. *within*: supported when the 90 % interval lies within the margin (two one-sided tests at 5 %); refuted
-when the 95 % interval lies wholly outside; otherwise inconclusive. A verdict carries the interval that decided it.
+Three rules. *less*: refuted when the 95 % interval of the difference (or log ratio) lies above zero, or when the 90 %
+interval lies within the margin of practical equality; otherwise supported when the 95 % interval lies below zero;
+otherwise inconclusive. *more*: the same, mirrored. *within*: supported when the 90 % interval lies within the margin
+(two one-sided tests at 5 %); refuted when the 95 % interval lies wholly outside; otherwise inconclusive. A verdict
+carries the interval that decided it.
 
 When a control of a task fails, every claim in that task is withheld. One seed decides nothing.
 """
@@ -27,6 +28,7 @@ from lowbit.errors import UserError
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
 WITHHELD, NOT_MEASURED = "withheld", "not measured here"
+_CONTROL = "control_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class Verdict:
         device: what the runs computed on.
         verdict: supported, refuted, inconclusive, withheld or not measured here.
         figure: figure that shows it, relative to the results folder.
-        p: of no difference (rule less), or of two one-sided tests (rule within).
+        p: of no difference (rules less and more), or of two one-sided tests (rule within).
         p_holm: p corrected over the tasks of the study.
         note: what else must be known to read it.
     """
@@ -72,6 +74,11 @@ class Verdict:
     p: float | None = None
     p_holm: float | None = None
     note: str = ""
+
+    @property
+    def of_control(self) -> bool:
+        """Whether it is about an identity, which holds to the last bit or not at all."""
+        return self.id.rpartition("/")[2].startswith(_CONTROL)
 
 
 def judge(design: Design, runs: pd.DataFrame, comparisons: pd.DataFrame, controls: Sequence[Control]) -> list[Verdict]:
@@ -98,7 +105,7 @@ def judge(design: Design, runs: pd.DataFrame, comparisons: pd.DataFrame, control
 def _control(design: Design, task: str, arm: str, runs: pd.DataFrame, controls: Sequence[Control]) -> Verdict:
     target = design.controls[arm]
     verdict = Verdict(
-        id=f"{design.study}/{task}/control_{arm}", study=design.study, task=task, source=CONTROL_SOURCE,
+        id=f"{design.study}/{task}/{_CONTROL}{arm}", study=design.study, task=task, source=CONTROL_SOURCE,
         claim=CONTROL_TEXT.format(arm=arm, target=target), unit="nats", threshold=0.0, device=_device(runs, task),
         measure="largest difference of a step's loss",
         figure=_figure(design, CONTROL_FIGURE), verdict=NOT_MEASURED,
@@ -114,15 +121,16 @@ def _control(design: Design, task: str, arm: str, runs: pd.DataFrame, controls: 
 
 def _claim(design: Design, task: str, claim: Claim, runs: pd.DataFrame, comparisons: pd.DataFrame) -> Verdict:
     measure = MEASURES[claim.measure]
+    treatment, baseline = claim.arms(design)
     verdict = Verdict(
         id=f"{design.study}/{task}/{claim.key}", study=design.study, task=task, claim=claim.text, source=claim.source,
-        measure=f"{claim.words}; {design.treatment} against {design.baseline}",
+        measure=f"{claim.words}; {treatment} against {baseline}",
         unit="%" if measure.logarithmic else measure.unit,
         threshold=100 * claim.margin if measure.logarithmic else claim.margin, device=_device(runs, task),
         verdict=NOT_MEASURED, figure=_figure(design, claim.figure),
-        note=f"needs {design.treatment} and {design.baseline} with a seed in common",
+        note=f"needs {treatment} and {baseline} with a seed in common",
     )  # fmt: skip
-    row = notes.comparison(comparisons, task, design.treatment, claim.measure)
+    row = notes.comparison(comparisons, task, (treatment, baseline), claim.measure)
     if row is None or row["n"] == 0:
         return verdict
     outcome, level = decide(claim, row)
@@ -141,7 +149,7 @@ def _claim(design: Design, task: str, claim: Claim, runs: pd.DataFrame, comparis
 def decide(claim: Claim, row: pd.Series) -> tuple[str, float]:
     """The verdict on a claim from its row of the comparisons, and the level of the interval that decided.
 
-    Pairs that were censored leave the claim *less* inconclusive: their differences are bounds, not values.
+    Pairs that were censored leave the claims *less* and *more* inconclusive: their differences are bounds, not values.
     """
     low, high = MEASURES[claim.measure].bounds(claim.margin)
     equal = low < row["low_90"] and row["high_90"] < high
@@ -150,9 +158,11 @@ def decide(claim: Claim, row: pd.Series) -> tuple[str, float]:
         return (SUPPORTED, 0.90) if equal else (REFUTED, 0.95) if outside else (INCONCLUSIVE, 0.90)
     if row["censored"]:
         return INCONCLUSIVE, 0.95
-    if row["low_95"] > 0 or equal:
-        return REFUTED, 0.95 if row["low_95"] > 0 else 0.90
-    return (SUPPORTED if row["high_95"] < 0 else INCONCLUSIVE), 0.95
+    above, below = row["low_95"] > 0, row["high_95"] < 0
+    against, for_it = (above, below) if claim.rule == "less" else (below, above)
+    if against or equal:
+        return REFUTED, 0.95 if against else 0.90
+    return (SUPPORTED if for_it else INCONCLUSIVE), 0.95
 
 
 def _withheld(verdict: Verdict, failures: Sequence[str]) -> Verdict:

@@ -40,6 +40,10 @@ class Fake:
         speed: arm -> factor on the time it takes to learn.
         noise: spread of the arm's own differences between seeds.
         broken: (task, arm, seed) of runs whose loss is off by one bit at step 7.
+        study: name of the study.
+        baseline: its baseline.
+        treatment: its treatment.
+        pretrained: arms that start from 2 epochs of pretraining.
     """
 
     tasks: dict[str, int] = field(default_factory=lambda: dict(TASKS))
@@ -53,22 +57,34 @@ class Fake:
     speed: dict[str, float] = field(default_factory=dict)
     noise: float = 1.0
     broken: tuple[tuple[str, str, int], ...] = ()
+    study: str = "softmax"
+    baseline: str = "standard"
+    treatment: str = "base2"
+    pretrained: tuple[str, ...] = ()
 
     def design(self) -> dict:
         """The study's design, as the workflow passes it."""
         runs = {task: {arm: list(range(n)) for arm in self.arms} for task, n in self.tasks.items()}
         controls = {arm: target for arm, target in self.controls.items() if arm in self.arms}
-        return {"study": "softmax", "baseline": "standard", "treatment": "base2", "controls": controls, "runs": runs}
+        parts = {"study": self.study, "baseline": self.baseline, "treatment": self.treatment}
+        return parts | {"controls": controls, "runs": runs}
 
     def write(self, results: Path) -> str:
         """Write every run folder and return the design as JSON."""
         for task, seeds in self.tasks.items():
-            for arm in self.arms:
-                for seed in range(seeds):
-                    self._run(results / "softmax" / task / arm / f"seed{seed}", task, arm, seed)
+            for seed in range(seeds):
+                start = results / "pretrain" / task / f"seed{seed}"
+                if self.pretrained:
+                    self._run(start, task, "pretrain", seed, epochs=2.0)
+                for arm in self.arms:
+                    folder = results / self.study / task / arm / f"seed{seed}"
+                    if arm in self.pretrained:
+                        self._run(folder, task, arm, seed, epochs=3.0, start=str(start / "weights.safetensors"))
+                    else:
+                        self._run(folder, task, arm, seed)
         return json.dumps(self.design())
 
-    def _run(self, folder: Path, task: str, arm: str, seed: int) -> None:
+    def _run(self, folder: Path, task: str, arm: str, seed: int, epochs: float = 5.0, start: str | None = None) -> None:
         like = self.controls.get(arm, arm)
         shared = np.random.default_rng([_key(task), seed])
         own = np.random.default_rng([_key(task), _key(like), seed])
@@ -94,7 +110,8 @@ class Fake:
             if (task, arm, seed) in self.broken and step == 7:
                 loss = math.nextafter(loss, math.inf)
             norm = self.norm.get(like, 1.0) * (0.4 + 2 * math.exp(-step / pace)) * math.exp(spread * jitter[step - 1])
-            record = {"type": "step", "step": step, "epoch": step / 48, "loss": loss, "accuracy": accuracy, "lr": 1e-3}
+            epoch = step * epochs / self.steps
+            record = {"type": "step", "step": step, "epoch": epoch, "loss": loss, "accuracy": accuracy, "lr": 1e-3}
             record |= {"weight_decay": 0.0, "gradient_norm": norm, "clipped": norm > 2, unit: 64}
             if text:
                 record["perplexity"] = math.exp(loss)
@@ -105,17 +122,18 @@ class Fake:
             lines.append(record)
             if step % (self.steps // self.evaluations) == 0:
                 accuracy, loss = at(step)
-                evaluation = {"type": "evaluation", "step": step, "epoch": step / 48, "split": "validation"}
+                evaluation = {"type": "evaluation", "step": step, "epoch": epoch, "split": "validation"}
                 evaluations.append(evaluation | {"loss": loss, "accuracy": accuracy})
                 if text:
                     evaluations[-1]["perplexity"] = math.exp(loss)
                 lines.append(evaluations[-1])
         best = min(evaluations, key=lambda e: e["loss"])
         results = {key: best[key] for key in ("loss", "accuracy", "perplexity") if key in best}
+        own_spec = {"study": self.study, "start_from": start, "train": {"epochs": epochs, "batch_size": 64}}
         folder.mkdir(parents=True)
         events = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / "events.jsonl").write_text(events)
-        (folder / "spec.json").write_text(json.dumps(_spec(task, arm, seed, text)))
+        (folder / "spec.json").write_text(json.dumps(_spec(task, arm, seed, text) | own_spec))
         summary = {
             "metric": "perplexity" if text else "accuracy", "unit": unit, "test": {"last": results, "best": results},
             "validation": {"best_loss": best["loss"], "best_step": best["step"]}, "steps": self.steps,
@@ -133,8 +151,8 @@ class Fake:
 def aggregated(folder: Path, fake: Fake) -> Path:
     """Write fake runs and aggregate them; returns the folder."""
     design = fake.write(folder)
-    paths = {"results": folder, "verdicts": folder / "verdicts/softmax.json", "tables": folder / "tables"}
-    assert aggregate.run(Namespace(study="softmax", design=design, **paths)) == 0
+    paths = {"results": folder, "verdicts": folder / f"verdicts/{fake.study}.json", "tables": folder / "tables"}
+    assert aggregate.run(Namespace(study=fake.study, design=design, **paths)) == 0
     return folder
 
 
@@ -144,9 +162,8 @@ def _key(text: str) -> int:
 
 def _spec(task: str, arm: str, seed: int, text: bool) -> dict:
     return {
-        "study": "softmax", "task": task, "arm": arm, "seed": seed, "device": "cpu",
+        "task": task, "arm": arm, "seed": seed, "device": "cpu",
         "dataset": "stdlib_text" if text else "digits", "model": {"name": "gpt" if text else "resnet18"},
         "softmax": SOFTMAX.get(arm, {"name": "base_e", "temperature": 1.0}), "softmax_where": "both",
         "loss": {"scale": "ln2" if arm == "loss_ln2" else 1.0, "label_smoothing": 0.0},
-        "train": {"epochs": 5.0, "batch_size": 64},
     }  # fmt: skip

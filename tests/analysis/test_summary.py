@@ -57,7 +57,8 @@ def test_a_withheld_verdict_gives_its_reason_and_no_number():
 
 
 def test_a_control_is_held_to_exactly_zero():
-    record = replace(RECORD, unit="nats", estimate=0.0, interval=None, level=None, threshold=0.0, p=None, p_holm=None)
+    record = replace(RECORD, id="softmax/digits/control_x", unit="nats", estimate=0.0, interval=None, level=None)
+    record = replace(record, threshold=0.0, p=None, p_holm=None)
     assert "0 nats, n = 5, threshold exactly 0" in summary.text([record])
     assert "2.22e-16 nats" in summary.text([replace(record, estimate=2.22e-16, verdict="refuted")])
 

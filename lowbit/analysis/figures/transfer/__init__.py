@@ -1,0 +1,1 @@
+"""Figures of the transfer study: pretraining in full precision and mixup, against training from scratch."""
