@@ -2,13 +2,15 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
-from lowbit.config import json_schemas, load, validate
+from lowbit.analysis.claims import CLAIMS
+from lowbit.config import TRAINING_STUDIES, json_schemas, load, validate
 from lowbit.config_arms import laid_over
 from lowbit.config_errors import ConfigError
 from lowbit.config_files import merged, read_yaml
@@ -95,7 +97,17 @@ WRONG = {
     "study without rules": (
         "studies/mine",
         {"tasks": {}, "arms": {"a": {}}, "baseline": "a", "treatment": "a"},
-        r"called softmax",
+        r"studies\.mine: a study that trains must be called softmax or transfer",
+    ),
+    "pretraining of one arm": (
+        "studies/transfer/arms/pretrained/pretrain",
+        {"train": {"epochs": 1}},
+        r"transfer\.arms\.pretrained\.pretrain: belongs to the task, whose checkpoint all arms share",
+    ),
+    "mixup that changes nothing": (
+        "studies/transfer/arms/no_mixup",
+        {"train": {"mixup": 0}},
+        r"transfer\.arms\.no_mixup: resolves to the same run as arm scratch",
     ),
     "probes without rules": ("studies/mine", {"probes": {}, "arms": {}, "baseline": "a"}, r"must be called estimator"),
     "axis of an arm at a task": (
@@ -154,7 +166,7 @@ def test_the_default_study_resolves_as_described():
     config = load(ROOT / "workflow_config.yaml")
     runs = config.study_runs("softmax")
     assert {r.arm for r in runs} == {"standard", "base2", "e_t1443", "base2_t0693", "loss_ln2"}
-    seeds = {t: len({r.seed for r in runs if r.task == t}) for t in config.tasks}
+    seeds = {t: len({r.seed for r in runs if r.task == t}) for t in config.studies["softmax"].tasks}
     assert max(seeds.values()) >= 5
     assert min(seeds.values()) >= 3
     assert len({r.path for r in config.runs}) == len(config.runs)
@@ -204,6 +216,28 @@ def test_pretraining_is_shared_by_arms_and_full_precision():
     starts = {r.arm: r.start_from for r in config.runs if r.seed == 1}
     assert starts["pretrained"] == "results/pretrain/digits_vit/seed1/weights.safetensors"
     assert starts["standard"] is None
+
+
+def test_every_training_study_has_its_rule_and_its_claims():
+    assert set(TRAINING_STUDIES) == set(CLAIMS)
+    rules = {name: (ROOT / f"rules/{name}.smk").read_text() for name in TRAINING_STUDIES}
+    assert all(re.search(rf"^(rule|use rule \w+ as) {name}\b", text, re.MULTILINE) for name, text in rules.items())
+    assert all(f'include: "rules/{name}.smk"' in (ROOT / "Snakefile").read_text() for name in rules)
+
+
+@pytest.mark.parametrize("overlay", [(), (ROOT / "studies/transfer_cifar.yaml",)], ids=["default", "cifar"])
+def test_pretraining_is_paid_for_in_epochs(overlay):
+    """Arms that claims compare are trained for as many epochs in all, with pretraining that no arm can alter."""
+    config = load(ROOT / "workflow_config.yaml", *overlay, data_root="data")
+    before = {(r.task, r.seed): r for r in config.pretraining}
+    compared = {claim.treatment for claim in CLAIMS["transfer"]} | {claim.baseline for claim in CLAIMS["transfer"]}
+    runs = [r for r in config.study_runs("transfer") if r.arm in compared]
+    whole = {(r.task, r.train.epochs + (before[r.task, r.seed].train.epochs if r.start_from else 0)) for r in runs}
+    assert {r.arm for r in runs} == compared
+    assert len(whole) == len({task for task, _ in whole})
+    assert {p.quantization.weight.name + p.quantization.activation.name for p in before.values()} == {"nonenone"}
+    assert {p.train.mixup for p in before.values()} == {0.0}
+    assert {r.arm for r in runs if r.train.mixup} == {"scratch_mixup", "pretrained_mixup"}
 
 
 def test_overlays_merge_replace_and_drop():

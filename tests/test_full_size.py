@@ -12,10 +12,11 @@ from lowbit.train.assemble import build_model, conversion_rules
 
 ROOT = Path(__file__).parent.parent
 GPU_BYTES = 80e9
-FULL_SIZE = ("paper", "imagenet100", "language")
+FULL_SIZE = ("paper", "imagenet100", "language", "transfer_cifar")
 # What `prepare` would find in the data sets that these overlays name.
 FORMS = {
     "cifar10": {"kind": "images", "input_shape": [3, 32, 32], "classes": ["c"] * 10},
+    "cifar100": {"kind": "images", "input_shape": [3, 32, 32], "classes": ["c"] * 100},
     "imagenet100": {"kind": "images", "input_shape": [3, 224, 224], "classes": ["c"] * 100},
     "wikitext2": {
         "kind": "text",

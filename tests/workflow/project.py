@@ -23,7 +23,7 @@ class Project:
 
     def __init__(self, folder: Path, config: list[str] = CONFIG):
         self.folder, self.config = folder, config
-        for name in ("lowbit", "rules", "report", "envs", "profiles", "tests/configs"):
+        for name in ("lowbit", "rules", "report", "envs", "profiles", "studies", "tests/configs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("Snakefile", "workflow_config.yaml"):
             shutil.copy(ROOT / name, folder / name)

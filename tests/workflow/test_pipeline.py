@@ -1,5 +1,6 @@
 """The whole pipeline on a tiny study: outputs, verdicts, report, checksums, and a second run that does nothing."""
 
+import csv
 import json
 
 import pytest
@@ -45,6 +46,27 @@ def test_the_control_holds_through_the_whole_pipeline(finished):
     assert digests["base2"] == digests["e_t1443"]
     standard = json.loads((runs / "standard/seed0/summary.json").read_text())["weights_sha256"]
     assert standard != digests["base2"]
+
+
+def test_two_training_studies_share_a_checkpoint_and_its_epochs_are_counted(finished):
+    results = finished.folder / "results"
+    starts = {
+        study: json.loads((results / f"{study}/digits_vit/pretrained/seed0/spec.json").read_text())["start_from"]
+        for study in ("softmax", "transfer")
+    }
+    assert set(starts.values()) == {"results/pretrain/digits_vit/seed0/weights.safetensors"}
+    with (results / "tables/transfer_runs.csv").open(newline="") as file:
+        rows = {row["arm"]: row for row in csv.DictReader(file)}
+    assert {arm: (float(row["epochs_before"]), float(row["epochs"])) for arm, row in rows.items()} == {
+        "scratch": (0, 1),
+        "pretrained": (0.5, 0.5),
+    }
+    records = json.loads((results / "verdicts/transfer.json").read_text())["verdicts"]
+    assert not [record["id"] for record in records if "control" in record["id"]], "a study without controls has none"
+    outcomes = {record["id"].rpartition("/")[2]: record["verdict"] for record in records}
+    assert outcomes.pop("pretraining_helps") == "inconclusive", "one seed decides nothing"
+    assert set(outcomes.values()) == {"not measured here"}
+    assert (results / "figures/transfer/pretraining_and_mixup.svg").stat().st_size > 1_000
 
 
 def test_a_pretrained_arm_starts_from_the_checkpoint(finished):

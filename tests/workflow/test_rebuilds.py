@@ -5,7 +5,9 @@ import pytest
 pytestmark = pytest.mark.workflow
 
 FIGURES = ("accuracy_and_loss", "effective_temperature", "final_comparison", "gradient_norms", "ternary_dynamics")
-AFTER_RUNS = {"aggregate:softmax", *(f"figure:softmax:{f}" for f in FIGURES), "summary", "report_page", "all"}
+ALWAYS = {"summary", "report_page", "all"}
+AFTER_RUNS = {"aggregate:softmax", *(f"figure:softmax:{f}" for f in FIGURES), *ALWAYS}
+AFTER_TRANSFER = {"aggregate:transfer", "figure:transfer:pretraining_and_mixup", *ALWAYS}
 
 
 def runs(*arms: str) -> set[str]:
@@ -49,7 +51,13 @@ def test_an_edited_arm_reruns_that_arm(edited):
 
 def test_edited_pretraining_reruns_the_checkpoint_and_who_starts_from_it(edited):
     edited.edit("tests/configs/tiny.yaml", "train: {epochs: 0.5}", "train: {epochs: 0.6}")
-    assert edited.planned() == {"pretrain:digits_vit:0", "pretrain:digits_vit:1"} | runs("pretrained") | AFTER_RUNS
+    tuned = runs("pretrained") | {"transfer:digits_vit:pretrained:0"}
+    assert edited.planned() == {"pretrain:digits_vit:0", "pretrain:digits_vit:1"} | tuned | AFTER_RUNS | AFTER_TRANSFER
+
+
+def test_an_arm_of_another_training_study_reruns_alone(edited):
+    edited.edit("tests/configs/tiny.yaml", "pretrained: {train: {epochs: 0.5}}", "pretrained: {train: {epochs: 0.4}}")
+    assert edited.planned() == {"transfer:digits_vit:pretrained:0"} | AFTER_TRANSFER
 
 
 def test_an_edited_figure_redraws_that_figure(edited):

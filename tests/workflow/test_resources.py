@@ -1,6 +1,8 @@
 """What jobs ask for: training rules a GPU on CUDA and none on the CPU, other rules never one; and profiles work."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -8,7 +10,7 @@ from tests.workflow.project import ROOT, Project
 
 pytestmark = pytest.mark.workflow
 
-TRAINING = {"pretrain", "softmax"}
+TRAINING = {"pretrain", "softmax", "transfer"}
 ON_CPU = {"prepare", "aggregate", "summary", "figure", "report_page", "all"}
 
 
@@ -43,6 +45,16 @@ def test_profiles_plan_the_same_jobs(project, name):
     arguments = ["--dry-run", "--workflow-profile", f"profiles/{name}"]
     output = project.snakemake(*arguments).stdout
     assert re.search(r"^softmax +8$", output, re.MULTILINE)
+
+
+def test_the_transfer_overlay_plans_its_runs_and_the_pretraining_they_share(project):
+    overlay = ["--configfile", "studies/transfer_cifar.yaml", "--config", "device=cuda", "data_root=data"]
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", *overlay]
+    result = subprocess.run(command, cwd=project.folder, env=project.environment(), capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", result.stdout + result.stderr, re.MULTILINE))
+    assert (jobs["transfer"], jobs["pretrain"], jobs["prepare"]) == ("50", "10", "2")
+    assert not jobs.keys() & {"softmax", "estimator"}
 
 
 def keys(name: str) -> dict[str, bool]:
