@@ -155,7 +155,7 @@ def test_the_figure_shows_differences_and_counts_epochs(study):
     figure = drawn(content_of(study))
     accuracy, differences, curves = figure.axes[:3]
     words = " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
-    assert "pretrained_mixup - scratch_mixup: " in words
+    assert "pretrained_mixup\nminus scratch_mixup" in words
     assert "digits_binary 3, cifar10_binary 2" in words.replace("\n", " ")
     assert "Intel(R) Xeon(R)" in words.replace("\n", " ")
     assert (accuracy.get_title(loc="left"), curves.get_ylabel()) == ("digits_binary", "validation accuracy (%)")

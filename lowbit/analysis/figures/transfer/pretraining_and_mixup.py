@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lowbit.analysis import style
 from lowbit.analysis.tables import Tables
@@ -23,7 +24,7 @@ def draw(tables: Tables) -> Figure:
     """One row per task: accuracy by arm, paired differences, validation accuracy against epochs."""
     compared = tables.comparisons[tables.comparisons["measure"] == _MEASURE]
     lines = max(len(tables.arms), compared.groupby("task").size().max() if len(compared) else 0)
-    settings = {"width_ratios": (1, 1, 1.25), "row_inches": max(style.ROW_INCHES, 0.8 + 0.36 * lines)}
+    settings = {"width_ratios": (1, 1, 1.3), "row_inches": max(style.ROW_INCHES, 0.8 + 0.36 * lines)}
     figure, grid = style.grid(tables, 3, **settings)
     for (accuracy, differences, curves), task in zip(grid, tables.tasks, strict=True):
         _accuracy(accuracy, tables, task)
@@ -38,8 +39,8 @@ def draw(tables: Tables) -> Figure:
     style.legend(figure, tables)
     text = (
         "Left: one dot per seed, dots of a seed joined, bar at the mean; weights chosen on the validation split. "
-        "Middle: paired by seed, mean with 90 % (thick) and 95 % (thin) t intervals. Right: mean over seeds, with 95 % "
-        "t bands; grey: pretraining in full precision."
+        "Middle: paired by seed, mean with 90 % (thick) and 95 % (thin) t intervals. Right: mean over seeds, and "
+        "each seed (thin); grey: pretraining in full precision."
     )
     style.caption(figure, tables, text)
     return figure
@@ -70,17 +71,20 @@ def _differences(axes: Axes, tables: Tables, task: str, rows: pd.DataFrame) -> N
             bar = {"color": look.colour, "linewidth": width, "solid_capstyle": "butt", "zorder": 3}
             axes.plot([row[f"low_{share}"], row[f"high_{share}"]], [y, y], **bar)
         axes.plot(row["mean"], y, **{**look.dots, "marker": "D", "markersize": 7}, zorder=4)
-        place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 7), "textcoords": "offset points"}
-        axes.annotate(_words(row), (0.01, y), fontsize=7, va="bottom", **place)
+        place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 7}
+        axes.annotate(_words(row), (0, y), bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5}, **place)
     limit = np.abs(rows[["low_95", "high_95", "mean"]].to_numpy(dtype=float))
     widest = float(np.nanmax(limit)) if np.isfinite(limit).any() else 1.0
     bound = max(1.08 * min(widest, _WIDEST), 1.15 * float(rows["mean"].abs().max()), 1.0)
     axes.set(xlim=(-bound, bound), ylim=(len(rows) - 0.5, -0.8))
-    axes.set_yticks([])
+    labels = (f"{arm}\nminus {baseline}" for arm, baseline in zip(rows["arm"], rows["baseline"], strict=True))
+    axes.set_yticks(range(len(rows)), labels, fontsize=7)
+    axes.grid(axis="y", visible=False)
 
 
 def _words(row: dict) -> str:
-    text = f"{row['arm']} - {row['baseline']}: {row['mean']:+.2f}"
+    """Mean and 95 % interval."""
+    text = f"{row['mean']:+.2f}"
     return f"{text} [{row['low_95']:+.2f}, {row['high_95']:+.2f}]" if math.isfinite(row["low_95"]) else text
 
 
@@ -94,6 +98,8 @@ def _curves(axes: Axes, tables: Tables, task: str) -> None:
             axes.plot(epochs, values.mean(axis=0), color="0.6", linewidth=1.6, zorder=2)
             axes.axvline(before, color="0.6", linestyle=":", linewidth=1, zorder=1)
         epochs, values = tables.curve(task, arm, "evaluation", "accuracy_percent", along="epoch")
-        style.curve(axes, styles[arm], before + epochs, values)
+        axes.plot(before + epochs, values.mean(axis=0), **styles[arm].line)
+        axes.plot(before + epochs, values.T, color=styles[arm].colour, linewidth=0.6, alpha=0.4, zorder=2)
         axes.plot(before + epochs[-1:], values.mean(axis=0)[-1:], **styles[arm].dots, zorder=20 + i)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     style.fit_to_lines(axes, floor=0.0, ceiling=100.5)
