@@ -84,6 +84,7 @@ def test_the_report_opens_on_the_verdicts(finished):
     assert "Verdicts" in opening
     assert "Base-2 softmax" in opening
     assert "accuracy_and_loss" in page
+    assert "Figures of transfer" in page
 
 
 def test_checksums_hold_and_damage_is_found(finished):
