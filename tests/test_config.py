@@ -154,7 +154,7 @@ def test_the_default_study_resolves_as_described():
     config = load(ROOT / "workflow_config.yaml")
     runs = config.study_runs("softmax")
     assert {r.arm for r in runs} == {"standard", "base2", "e_t1443", "base2_t0693", "loss_ln2"}
-    seeds = {t: len({r.seed for r in runs if r.task == t}) for t in config.tasks}
+    seeds = {t: len({r.seed for r in runs if r.task == t}) for t in config.studies["softmax"].tasks}
     assert max(seeds.values()) >= 5
     assert min(seeds.values()) >= 3
     assert len({r.path for r in config.runs}) == len(config.runs)
