@@ -3,8 +3,9 @@
     table = convert(model, ConversionRules(weight=TernaryAbsmean(), activation=Int8Absmax(), surrogate=Identity()))
 
 By default the first convolution (or, in a model without any, nothing) and the last linear layer stay in full
-precision, and what the model names in `full_precision`, as patterns. BitLinear has its RMSNorm inside; a norm that only feeds converted layers is then superfluous and removed
-(SubLN). Models name such norms in `absorbed_norms`: norm -> the layers it feeds.
+precision, and what the model names in `full_precision`, as patterns. BitLinear has its RMSNorm inside; a norm that only
+feeds converted layers is then superfluous and removed (SubLN). Models name such norms in `absorbed_norms`: norm -> the
+layers it feeds.
 """
 
 from collections.abc import Iterable, Mapping

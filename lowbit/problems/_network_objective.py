@@ -17,118 +17,82 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from lowbit.errors import SettingError
 from lowbit.estimators._base import Objective, Parameters, Rounding
-from lowbit.layers.convert import BitLayer, bit_layers
-from lowbit.problems._fast_sign import fast
-from lowbit.problems._parts import Part, parts_of
-from lowbit.quantizers._base import Quantizer
-from lowbit.quantizers.none import NoQuantizer
+from lowbit.layers.convert import BitLayer
+from lowbit.problems._parts import Part
+from lowbit.problems._studied_network import StudiedNetwork
 from lowbit.surrogates.identity import Identity
 
 
-class Surroundings:
-    """All of a network on one batch that the studied tensors do not change.
+class Batch:
+    """Images and labels, and what the network makes of them before the studied tensors come in.
 
     Args:
-        module: with the surrogate under study; its weights are overwritten.
-        plain: the same for losses alone, where a surrogate plays no part.
-        state: every tensor of the network.
-        subset: studied tensor -> flat positions in it that may move, None for all.
+        network: around the studied tensors.
         images: shape (B, C, H, W).
         labels: shape (B,).
     """
 
-    def __init__(
-        self, module: nn.Module, plain: nn.Module, state: Parameters, subset: dict[str, Tensor | None],
-        images: Tensor, labels: Tensor,
-    ):  # fmt: skip
-        self.subset, self.images, self.labels = subset, images, labels
-        self.studied = {name: state[name] for name in subset}
-        self.layers = bit_layers(plain)
-        self.smooth = all(
-            q.bits >= 32 for m in self.layers.values() for q in (m.weight_quantizer, m.activation_quantizer)
-        )
-        self.quantizers = {n: m.weight_quantizer for n, m in self.layers.items()}
-        self.module, self.plain = (_rounded_once(m, state).requires_grad_(False) for m in (module, plain))
-        self.parts = parts_of(self.plain, subset)
-        for layer in self.layers.values():
-            layer.activation_quantizer = fast(layer.activation_quantizer)
-        self.first = next(number for number, part in enumerate(self.parts) if part.studied)
-
-    def weight(self, name: str, value: Tensor) -> Tensor:
-        """What the network multiplies by when a studied tensor has a value; its rounding passes gradients on."""
-        at = self.subset[name]
-        whole = self.studied[name]
-        if at is not None:
-            value = whole.flatten().index_copy(0, at, value).view_as(whole)
-        return self.quantized(name, value)
-
-    def quantized(self, name: str, whole: Tensor) -> Tensor:
-        """A weight, or rows of one, as its layer rounds it."""
-        return self.quantizer(name).fake_quantize(whole, Identity(), (0,))
-
-    def quantizer(self, name: str) -> Quantizer:
-        """Of a tensor's layer."""
-        return self.quantizers.get(name.rpartition(".")[0], NoQuantizer())
+    def __init__(self, network: StudiedNetwork, images: Tensor, labels: Tensor):
+        self.network, self.images, self.labels = network, images, labels
 
     @functools.cached_property
     def inputs(self) -> Tensor:
         """What the first studied part is given."""
         with torch.no_grad():
             x = self.images
-            for part in self.parts[: self.first]:
+            for part in self.network.parts[: self.network.first]:
                 x = part.module(x)
         return x
 
+    @functools.cached_property
+    def elements(self) -> int:
+        """Activations that a further network of a stack adds in the largest of its parts."""
+        x, largest = self.inputs, self.inputs.numel()
+        with torch.no_grad():
+            for part in self.network.parts[self.network.first :]:
+                x = part.module(x)
+                largest = max(largest, x.numel())
+        return largest
+
     def mean_losses(self, x: Tensor, after: int, count: int) -> Tensor:
         """Losses of `count` networks from the input of a part, samples of a network next to each other; float64."""
-        for part in self.parts[after:]:
+        for part in self.network.parts[after:]:
             x = part.module(x)
         each = F.cross_entropy(x.double(), self.labels.repeat(count), reduction="none")
         return each.view(count, -1).mean(1)
-
-
-def _rounded_once(module: nn.Module, state: Parameters) -> nn.Module:
-    """The module in a state, every low-bit weight replaced by its rounded value."""
-    module.load_state_dict(state, strict=False)
-    for layer in bit_layers(module).values():
-        layer.weight = nn.Parameter(layer.weight_quantizer.fake_quantize(layer.weight.detach(), Identity(), (0,)))
-        layer.weight_quantizer = NoQuantizer()
-    return module
 
 
 class NetworkObjective(Objective):
     """Mean cross-entropy in nats at values of the studied tensors; of a tensor with a subset these are a vector.
 
     Args:
-        surroundings: the network and the batch.
+        batch: of a network.
         parameters: studied tensor -> its values; those of the network's state by default.
     """
 
-    def __init__(self, surroundings: Surroundings, parameters: Parameters | None = None):
-        s = surroundings
-        given = {n: t if s.subset[n] is None else t.flatten()[s.subset[n]] for n, t in s.studied.items()}
-        super().__init__(given if parameters is None else parameters)
-        self._s = s
-        self.smooth = s.smooth
+    def __init__(self, batch: Batch, parameters: Parameters | None = None):
+        network = batch.network
+        if parameters is None:
+            entries = network.subset.items()
+            whole = network.studied
+            parameters = {n: whole[n] if at is None else whole[n].flatten()[at] for n, at in entries}
+        super().__init__(parameters)
+        self._batch, self._network = batch, network
+        self.smooth = network.smooth
+
+    @property
+    def elements(self) -> int:
+        """Activations of one evaluation."""
+        return self._batch.elements
 
     def at(self, parameters: Parameters) -> "NetworkObjective":
         """The same batch at another point."""
-        return NetworkObjective(self._s, {**self.parameters, **parameters})
-
-    @functools.cached_property
-    def elements(self) -> int:
-        """Activations that a further network of a stack adds in the largest of its parts."""
-        x, largest = self._s.inputs, self._s.inputs.numel()
-        with torch.no_grad():
-            for part in self._s.parts[self._s.first :]:
-                x = part.module(x)
-                largest = max(largest, x.numel())
-        return largest
+        return NetworkObjective(self._batch, {**self.parameters, **parameters})
 
     def loss(self, parameters: Parameters, rounding: Rounding | None = None) -> Tensor:
         """The loss by the whole network.
@@ -138,26 +102,26 @@ class NetworkObjective(Objective):
         """
         if rounding is not None:
             raise SettingError("a network has its roundings inside; measure other roundings on another problem")
-        weights = {n: self._s.weight(n, t) for n, t in parameters.items()}
-        logits = functional_call(self._s.module, weights, (self._s.images,))
-        return F.cross_entropy(logits.double(), self._s.labels)
+        weights = {n: self._network.weight(n, t) for n, t in parameters.items()}
+        logits = functional_call(self._network.module, weights, (self._batch.images,))
+        return F.cross_entropy(logits.double(), self._batch.labels)
 
     @torch.no_grad()
     def losses(self, stacked: Parameters) -> Tensor:
         """The losses of K networks, from the first part that differs between them."""
-        s = self._s
+        s = self._network
         count = len(next(iter(stacked.values())))
         shifted = [{n: s.weight(n, t[k]) for n, t in stacked.items()} for k in range(count)]
         last = max(number for number, part in enumerate(s.parts) if part.studied)
-        networks = [s.inputs] * count
+        networks = [self._batch.inputs] * count
         for part in s.parts[s.first : last + 1]:
             networks = [part.applied(x, weights) for x, weights in zip(networks, shifted, strict=True)]
-        return s.mean_losses(torch.cat(networks), last + 1, count)
+        return self._batch.mean_losses(torch.cat(networks), last + 1, count)
 
     @torch.no_grad()
     def coordinate_losses(self, name: str, indices: Tensor, shifts: Sequence[float]) -> Tensor | None:
         """Losses with one weight of a convolution moved; None where that moves more than a channel."""
-        s = self._s
+        s = self._network
         layer, part = s.layers.get(name.rpartition(".")[0]), s.parts[s.first]
         if len(self.parameters) > 1 or layer is None or not part.adds(name) or not self._rows_are_alone(name):
             return None
@@ -175,16 +139,11 @@ class NetworkObjective(Objective):
                 moved = layer._conv_forward(a, s.quantized(name, rows.view(-1, *whole.shape[1:])), None)
                 stack = now.expand(len(where), *now.shape).clone()
                 stack[each, :, channels] = others[:, channels].transpose(0, 1) + moved.transpose(0, 1)
-                result[where, number] = s.mean_losses(stack.flatten(0, 1), s.first + 1, len(where))
+                result[where, number] = self._batch.mean_losses(stack.flatten(0, 1), s.first + 1, len(where))
         return result
 
     def _whole(self, name: str) -> Tensor:
-        at, whole = self._s.subset[name], self._s.studied[name]
-        return (
-            self.parameters[name]
-            if at is None
-            else whole.flatten().index_copy(0, at, self.parameters[name]).view_as(whole)
-        )
+        return self._network.whole(name, self.parameters[name])
 
     def _rows_are_alone(self, name: str) -> bool:
         """Whether the rounding of an output channel's weights does not depend on those of the others."""
@@ -193,14 +152,14 @@ class NetworkObjective(Objective):
             return True
         changed = whole.clone()
         changed[0] *= 2
-        return torch.equal(self._s.quantized(name, changed)[1:], self._s.quantized(name, whole)[1:])
+        return torch.equal(self._network.quantized(name, changed)[1:], self._network.quantized(name, whole)[1:])
 
     def _around(self, layer: BitLayer, part: Part, name: str) -> tuple[Tensor, Tensor, Tensor]:
         """Rounded input of the layer; the other terms of the part's output; that output at the point."""
         seen: list[Tensor] = []
-        weight = self._s.quantized(name, self._whole(name))
+        weight = self._network.quantized(name, self._whole(name))
         handle = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-        others = part.applied(self._s.inputs, {name: torch.zeros_like(weight)})
+        others = part.applied(self._batch.inputs, {name: torch.zeros_like(weight)})
         handle.remove()
         a = layer.activation_quantizer.fake_quantize(seen[0], Identity(), (0,))
         return a, others, others + layer._conv_forward(a, weight, None)

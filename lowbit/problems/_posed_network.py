@@ -7,7 +7,8 @@ from lowbit import catalog
 from lowbit.errors import SettingError
 from lowbit.estimators._base import Parameters
 from lowbit.problems._base import Problem, stream
-from lowbit.problems._network_objective import NetworkObjective, Surroundings
+from lowbit.problems._network_objective import Batch, NetworkObjective
+from lowbit.problems._studied_network import StudiedNetwork
 from lowbit.problems._trained import Trained
 from lowbit.surrogates._base import Surrogate
 from lowbit.surrogates.identity import Identity
@@ -34,6 +35,8 @@ class PosedNetwork(Problem):
     ):
         self._trained, self._pretrained, self._coordinates = trained, pretrained, coordinates
         self._calibration_images = calibration_images
+        self._kept_for: Parameters | None = None
+        self._kept: dict[tuple, StudiedNetwork] = {}
         self.name = self._resolved(layer)
 
     def _resolved(self, layer: int | str) -> str:
@@ -45,7 +48,7 @@ class PosedNetwork(Problem):
         if len(names) > 1:
             places |= {"second_last": names[-2]}
         wanted = str(layer)
-        parameters = dict(self._trained.module(Identity()).named_parameters())
+        parameters = self._trained.parameters
         if wanted not in places and wanted not in parameters:
             raise SettingError(f"layer {wanted!r}: {catalog.suggestion(wanted, [*places, *parameters])}")
         return places.get(wanted, wanted)
@@ -115,14 +118,19 @@ class PosedNetwork(Problem):
         studied = names or (self.name,)
         unknown = sorted(set(studied) - tensors.keys())
         if unknown:
-            raise SettingError(
-                f"tensors: no such tensors {unknown}; {catalog.suggestion(unknown[0], self._parameters())}"
-            )
-        subset = {n: tensors.get(f"{_SUBSET}{n}") for n in studied}
-        state = {n: t for n, t in tensors.items() if not n.startswith(_SUBSET)}
-        images, labels = self._drawn(half, generator, batch_size)
-        modules = self._trained.module(surrogate), self._trained.module(Identity())
-        return NetworkObjective(Surroundings(*modules, state, subset, images, labels))
+            allowed = self._trained.parameters
+            raise SettingError(f"tensors: no such tensors {unknown}; {catalog.suggestion(unknown[0], allowed)}")
+        network = self._network(tensors, surrogate, studied)
+        return NetworkObjective(Batch(network, *self._drawn(half, generator, batch_size)))
 
-    def _parameters(self) -> list[str]:
-        return [name for name, _ in self._trained.module(Identity()).named_parameters()]
+    def _network(self, tensors: Parameters, surrogate: Surrogate, names: tuple[str, ...]) -> StudiedNetwork:
+        """The network in a state; kept for as long as the state is asked for, since every batch has the same."""
+        if self._kept_for is not tensors:
+            self._kept_for, self._kept = tensors, {}
+        key = (surrogate, names)
+        if key not in self._kept:
+            subset = {n: tensors.get(f"{_SUBSET}{n}") for n in names}
+            state = {n: t for n, t in tensors.items() if not n.startswith(_SUBSET)}
+            modules = self._trained.module(surrogate), self._trained.module(Identity())
+            self._kept[key] = StudiedNetwork(*modules, state, subset)
+        return self._kept[key]

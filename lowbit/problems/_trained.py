@@ -49,7 +49,12 @@ class Trained:
         Args:
             surrogate: of all roundings.
         """
-        return self._built(surrogate, torch.Generator().manual_seed(0))
+        return self._built(surrogate, stream(0))
+
+    @functools.cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of all parameters."""
+        return tuple(name for name, _ in self.module(Identity()).named_parameters())
 
     def _built(self, surrogate: Surrogate, draws: torch.Generator) -> nn.Module:
         shape, classes = tuple(self.manifest["input_shape"]), len(self.manifest["classes"])

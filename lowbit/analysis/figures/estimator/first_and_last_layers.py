@@ -37,7 +37,7 @@ def draw(tables: Tables) -> Figure:
         row[0].set_ylabel("held-out decrease (%)")
     _panels.legend(figure, _panels.arm_keys(tables, _panels.arms_in(tables, rows), lines=False))
     text = (
-        "Percent of the loss at the start. A pair of marks is one batch; horizontal lines: means over batches and seeds. "
+        "Percent of the loss at the start. A pair of marks is one batch; horizontal lines: means over them. "
         "CDG with the half-width epsilon that does best on held-out batches; steps are medians of the best ones. Only "
         "some weights of a layer may move where the problem says so, the same for both."
     )
@@ -50,13 +50,8 @@ def _named(layer: Any) -> str | None:
     if layer is None:
         return None
     text = str(layer)
-    return (
-        f"layer {text}"
-        if text.isdigit()
-        else f"{text.replace('_', '-')} layer"
-        if text.isalpha() or "_" in text
-        else text
-    )
+    place = text if "." in text else f"{text.replace('_', '-')} layer"  # a dot is in the names of parameters alone
+    return f"layer {text}" if text.isdigit() else place
 
 
 def _panel(axes: Axes, tables: Tables, rows: pd.DataFrame) -> None:

@@ -45,7 +45,7 @@ def draw(tables: Tables) -> Figure:
     _panels.legend(figure, _panels.keys({f"layer {v}": look for v, look in looks.items() if v is not None}))
     text = (
         f"Mean over seeds; bars: 95 % t interval over seeds, cut by the axes. Arm {_windows.ARM}, and "
-        f"{_windows.CLIPPED} at width 1. Variance over batches, relative to the squared length of the reference gradient."
+        f"{_windows.CLIPPED} at width 1. Variance over batches, relative to the squared length of the reference."
     )
     style.caption(figure, tables, text, tasks=(_TASK,))
     return figure
