@@ -115,6 +115,26 @@ WRONG = {
     "value of an axis": ("studies/estimator/probes/toy/axes/problem.dim", [0], r"dim: must be at least 1"),
     "steps that fall": ("studies/estimator/probes/toy/rates", {"low": 1.0, "high": 0.1}, r"low must not be above high"),
     "unknown probe": ("studies/estimator/arms/cdg/tasks", ["toyy"], r"cdg\.tasks: 'toyy' must be one of toy"),
+    "unknown network": (
+        "studies/estimator/probes/xnor/problem/network",
+        "digits_xnr",
+        r"probes\.xnor\.problem\.network: no such task 'digits_xnr'; must be one of .*did you mean 'digits_xnor'",
+    ),
+    "unknown network on an axis": (
+        "studies/estimator/probes/xnor/axes/problem.network",
+        ["digits_xnor", "nope"],
+        r"probes\.xnor\.axes\.problem\.network: no such task 'nope'",
+    ),
+    "network of text": (
+        "studies/estimator/probes/xnor/problem/network",
+        "stdlib_gpt",
+        r"xnor\.problem\.network: task stdlib_gpt has text, and the problem needs images",
+    ),
+    "no network": (
+        "studies/estimator/probes/xnor/problem",
+        {"name": "network"},
+        r"probes\.xnor\.problem\.network: is required",
+    ),
     "no seeds": ("studies/softmax/tasks/digits_vit", {"seeds": 0}, r"digits_vit\.seeds: must be at least 1, got 0"),
     "unknown dataset": ("tasks/digits_vit/dataset", "digts", r"digits_vit\.dataset: 'digts' must be one of digits"),
     "text model on images": (
@@ -204,6 +224,26 @@ def test_pretraining_is_shared_by_arms_and_full_precision():
     starts = {r.arm: r.start_from for r in config.runs if r.seed == 1}
     assert starts["pretrained"] == "results/pretrain/digits_vit/seed1/weights.safetensors"
     assert starts["standard"] is None
+
+
+def test_networks_that_are_measured_are_pretrained():
+    config = validate(DEFAULT)
+    assert [r.path for r in config.pretraining] == [f"pretrain/digits_xnor/seed{s}" for s in range(3)]
+    for run in config.runs:
+        measured = getattr(run, "networks", {})
+        assert bool(measured) == (run.task == "xnor")
+        for network in measured.values():
+            trained = [r for r in config.pretraining if r.seed == 0]
+            assert network.model_copy(update={"start_from": None}) == trained[0]
+            assert network.start_from == "results/pretrain/digits_xnor/seed{seed}/weights.safetensors"
+    raw = validate(changed("studies/estimator/probes/xnor/axes/problem.start_from", ["raw"]))
+    assert not raw.pretraining, "nothing starts from a checkpoint"
+
+
+def test_code_of_a_measured_network_is_code_of_its_runs_alone():
+    runs = {r.path: r for r in validate(DEFAULT).runs if r.study == "estimator"}
+    of_network = {path for path, run in runs.items() if "models/xnor_resnet18.py" in run._network_code}
+    assert of_network == {f"estimator/xnor/{arm}" for arm in ("ste", "cdg", "window")}
 
 
 def test_overlays_merge_replace_and_drop():
