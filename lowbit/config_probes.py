@@ -64,8 +64,8 @@ def reference_run(run: ProbeSpec) -> ProbeSpec:
 
 def networks_in(task: Measured) -> tuple[str, ...]:
     """Tasks of training whose networks the problem of a task is about."""
-    single = getattr(task.problem, "network", None)
-    return tuple(map(str, task.axes.get("problem.network", (single,)))) if single is not None else ()
+    single = getattr(task.problem, "of", None)
+    return tuple(map(str, task.axes.get("problem.of", (single,)))) if single is not None else ()
 
 
 def _starts_trained(task: Measured) -> bool:
@@ -121,7 +121,7 @@ def faults(name: str, study: ProbeStudy, networks: Networks, kinds: dict[str, st
 
 def _faults_of_networks(place: str, study: ProbeStudy, kinds: dict[str, str]) -> Iterator[str]:
     for probe, content in study.probes.items():
-        axis = "axes.problem.network" if "problem.network" in content.axes else "problem.network"
+        axis = "axes.problem.of" if "problem.of" in content.axes else "problem.of"
         for network in networks_in(content):
             if network not in kinds:
                 yield f"{place}.probes.{probe}.{axis}: no such task {network!r}; {catalog.suggestion(network, kinds)}"

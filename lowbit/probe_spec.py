@@ -119,7 +119,7 @@ class ProbeSpec(Measured):
     @property
     def network(self) -> RunSpec | None:
         """The training run of the network that the problem is about, where it is about one."""
-        return self.networks.get(getattr(self.problem, "network", ""))
+        return self.networks.get(getattr(self.problem, "of", ""))
 
     @property
     def problems(self) -> tuple["ProbeSpec", ...]:

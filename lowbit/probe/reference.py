@@ -32,7 +32,7 @@ def problem_of(point: ProbeSpec, data: Path) -> Problem:
     if not isinstance(problem, NetworkProblem):
         return problem
     if point.network is None:
-        raise SettingError(f"problem.network: must be one of networks ({', '.join(point.networks) or 'none'})")
+        raise SettingError(f"problem.of: must be one of networks ({', '.join(point.networks) or 'none'})")
     return problem.posed(point.network, data / point.network.dataset)
 
 

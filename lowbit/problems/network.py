@@ -30,7 +30,7 @@ class Network(NetworkProblem):
     """A layer of a network of the configuration.
 
     Args:
-        network: name of its task in `tasks`; what `pretrain` there changes is how it is trained.
+        of: name of its task in `tasks`; what `pretrain` there changes is how it is trained.
         layer: first, last, second_last, a number counted from the input, or the exact name of a parameter.
         start_from: a fresh initialisation whose batch norms have seen some images, or the pretrained weights.
         coordinates: weights of the layer that may move, drawn at random; null takes all.
@@ -39,7 +39,7 @@ class Network(NetworkProblem):
         dtype: of weights and images; losses are averaged in float64.
     """
 
-    network: str
+    of: str
     layer: Count | str = "first"
     start_from: Literal["raw", "pretrained"] = "pretrained"
     coordinates: Count | None = 256

@@ -48,7 +48,7 @@ def training(quantization=FWBA, **settings) -> RunSpec:
 
 def posed(data, quantization=FWBA, weights=None, start="raw", **settings):
     settings = {"start_from": start, "dtype": "float64", "coordinates": 7, "calibration_images": 64} | settings
-    problem = catalog.build("problems", {"name": "network", "network": "some", **settings})
+    problem = catalog.build("problems", {"name": "network", "of": "some", **settings})
     return problem.posed(training(quantization, start_from=weights), data)
 
 
@@ -174,14 +174,12 @@ def test_a_weight_rounding_passes_gradients_whatever_window_is_studied(data):
 
 def test_held_out_images_are_no_images_of_batches(data):
     problem = posed(data)
-    start, count = problem.start(0), 500
-    seen, held = (
-        pose(start, Window(), stream(0, "batch"), count)._batch.images.flatten(1)
-        for pose in (problem.objective, problem.held_out_objective)
-    )
-    positions = [set(half.tolist()) for half in problem._trained.halves()]
-    assert not positions[0] & positions[1]
-    assert len(seen) == len(held) == count
+    start, halves = problem.start(0), problem._trained.halves()
+    assert not set(halves[0].tolist()) & set(halves[1].tolist())
+    assert len(halves[0]) + len(halves[1]) == len(problem._trained._arrays["labels"])
+    for pose, half in zip((problem.objective, problem.held_out_objective), halves, strict=True):
+        drawn = {image.numpy().tobytes() for image in pose(start, Window(), stream(0, "batch"), 500)._batch.images}
+        assert drawn <= {image.numpy().tobytes() for image in problem._trained.images(half)[0]}
     with pytest.raises(SettingError, match="must be at most"):
         problem.objective(start, Window(), stream(0, "batch"), 10_000)
 

@@ -26,14 +26,14 @@ def draw(tables: Tables) -> Figure:
     rows = _panels.at(tables.runs, task=_TASK)
     rows = _panels.chosen(tables, rows[rows["arm"].isin((_STE, _CDG))])
     layers = _panels.levels(rows, "layer")
-    lines = list(itertools.product(_panels.levels(rows, "network"), _panels.levels(rows, "start_from")))
+    lines = list(itertools.product(_panels.levels(rows, "of"), _panels.levels(rows, "start_from")))
     figure = Figure(figsize=(style.WIDTH_INCHES, style.MARGIN_INCHES + 2.8 * len(lines)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
     grid = figure.subplots(len(lines), len(layers), squeeze=False)
     for row, (network, start) in zip(grid, lines, strict=True):
         for axes, layer in zip(row, layers, strict=True):
             axes.set_title(_panels.words(network=network, layer=_named(layer), start=start), fontsize=9)
-            _panel(axes, tables, _panels.at(rows, network=network, layer=layer, start_from=start))
+            _panel(axes, tables, _panels.at(rows, of=network, layer=layer, start_from=start))
         row[0].set_ylabel("held-out decrease (%)")
     _panels.legend(figure, _panels.arm_keys(tables, _panels.arms_in(tables, rows), lines=False))
     text = (

@@ -25,7 +25,7 @@ _MEASURES = {
 def draw(tables: Tables) -> Figure:
     """A column per network and start, a row per measure."""
     rows = _windows.sweep(tables, _TASK)
-    columns = list(itertools.product(_panels.levels(rows, "network"), _panels.levels(rows, "start_from")))
+    columns = list(itertools.product(_panels.levels(rows, "of"), _panels.levels(rows, "start_from")))
     layers = _panels.levels(rows, "layer")
     looks = _panels.sequential(layers)
     height = style.MARGIN_INCHES + 2.2 * len(_MEASURES)
@@ -34,7 +34,7 @@ def draw(tables: Tables) -> Figure:
     for line, (measure, label) in zip(grid, _MEASURES.items(), strict=True):
         for axes, (network, start) in zip(line, columns, strict=True):
             axes.set_title(_panels.words(network=network, start=start))
-            here = _panels.at(rows, network=network, start_from=start)
+            here = _panels.at(rows, of=network, start_from=start)
             if here.empty or not (here["arm"] == _windows.ARM).any():
                 _panels.absent(axes, f"no arm {_windows.ARM} on a task {_TASK}")
                 continue
