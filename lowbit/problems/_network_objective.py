@@ -25,6 +25,7 @@ from lowbit.estimators._base import Objective, Parameters, Rounding
 from lowbit.layers.convert import BitLayer
 from lowbit.problems._parts import Part
 from lowbit.problems._studied_network import StudiedNetwork
+from lowbit.surrogates._base import Surrogate
 from lowbit.surrogates.identity import Identity
 
 
@@ -72,10 +73,11 @@ class NetworkObjective(Objective):
 
     Args:
         batch: of a network.
+        surrogate: of the roundings of activations.
         parameters: studied tensor -> its values; those of the network's state by default.
     """
 
-    def __init__(self, batch: Batch, parameters: Parameters | None = None):
+    def __init__(self, batch: Batch, surrogate: Surrogate, parameters: Parameters | None = None):
         network = batch.network
         if parameters is None:
             entries = network.subset.items()
@@ -83,7 +85,7 @@ class NetworkObjective(Objective):
             parameters = {n: whole[n] if at is None else whole[n].flatten()[at] for n, at in entries}
         super().__init__(parameters)
         self._batch, self._network = batch, network
-        self.smooth = network.smooth
+        self.smooth, self.surrogate = network.smooth, surrogate
 
     @property
     def elements(self) -> int:
@@ -92,7 +94,7 @@ class NetworkObjective(Objective):
 
     def at(self, parameters: Parameters) -> "NetworkObjective":
         """The same batch at another point."""
-        return NetworkObjective(self._batch, {**self.parameters, **parameters})
+        return NetworkObjective(self._batch, self.surrogate, {**self.parameters, **parameters})
 
     def loss(self, parameters: Parameters, rounding: Rounding | None = None) -> Tensor:
         """The loss by the whole network.
@@ -103,7 +105,7 @@ class NetworkObjective(Objective):
         if rounding is not None:
             raise SettingError("a network has its roundings inside; measure other roundings on another problem")
         weights = {n: self._network.weight(n, t) for n, t in parameters.items()}
-        logits = functional_call(self._network.module, weights, (self._batch.images,))
+        logits = functional_call(self._network.with_surrogate(self.surrogate), weights, (self._batch.images,))
         return F.cross_entropy(logits.double(), self._batch.labels)
 
     @torch.no_grad()

@@ -11,7 +11,6 @@ from lowbit.problems._network_objective import Batch, NetworkObjective
 from lowbit.problems._studied_network import StudiedNetwork
 from lowbit.problems._trained import Trained
 from lowbit.surrogates._base import Surrogate
-from lowbit.surrogates.identity import Identity
 
 _SUBSET = "subset/"
 
@@ -36,7 +35,7 @@ class PosedNetwork(Problem):
         self._trained, self._pretrained, self._coordinates = trained, pretrained, coordinates
         self._calibration_images = calibration_images
         self._kept_for: Parameters | None = None
-        self._kept: dict[tuple, StudiedNetwork] = {}
+        self._kept: dict[tuple[str, ...], StudiedNetwork] = {}
         self.name = self._resolved(layer)
 
     def _resolved(self, layer: int | str) -> str:
@@ -58,7 +57,7 @@ class PosedNetwork(Problem):
         if self._pretrained:
             state = self._trained.pretrained(seed)
         else:
-            state = self._calibrated(self._trained.initial(seed, Identity()), seed).state_dict()
+            state = self._calibrated(self._trained.initial(seed), seed).state_dict()
         tensors = {n: t.detach().to(self._trained.dtype).clone() for n, t in state.items() if t.is_floating_point()}
         return tensors | self._subset(tensors, seed, self.name)
 
@@ -120,17 +119,15 @@ class PosedNetwork(Problem):
         if unknown:
             allowed = self._trained.parameters
             raise SettingError(f"tensors: no such tensors {unknown}; {catalog.suggestion(unknown[0], allowed)}")
-        network = self._network(tensors, surrogate, studied)
-        return NetworkObjective(Batch(network, *self._drawn(half, generator, batch_size)))
+        batch = Batch(self._network(tensors, studied), *self._drawn(half, generator, batch_size))
+        return NetworkObjective(batch, surrogate)
 
-    def _network(self, tensors: Parameters, surrogate: Surrogate, names: tuple[str, ...]) -> StudiedNetwork:
+    def _network(self, tensors: Parameters, names: tuple[str, ...]) -> StudiedNetwork:
         """The network in a state; kept for as long as the state is asked for, since every batch has the same."""
         if self._kept_for is not tensors:
             self._kept_for, self._kept = tensors, {}
-        key = (surrogate, names)
-        if key not in self._kept:
+        if names not in self._kept:
             subset = {n: tensors.get(f"{_SUBSET}{n}") for n in names}
             state = {n: t for n, t in tensors.items() if not n.startswith(_SUBSET)}
-            modules = self._trained.module(surrogate), self._trained.module(Identity())
-            self._kept[key] = StudiedNetwork(*modules, state, subset)
-        return self._kept[key]
+            self._kept[names] = StudiedNetwork(self._trained.module(), self._trained.module(), state, subset)
+        return self._kept[names]

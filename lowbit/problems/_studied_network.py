@@ -8,6 +8,7 @@ from lowbit.problems._fast_sign import fast
 from lowbit.problems._parts import parts_of
 from lowbit.quantizers._base import Quantizer
 from lowbit.quantizers.none import NoQuantizer
+from lowbit.surrogates._base import Surrogate
 from lowbit.surrogates.identity import Identity
 
 
@@ -15,8 +16,8 @@ class StudiedNetwork:
     """All of a network that the studied tensors do not change.
 
     Args:
-        module: with the surrogate under study; its weights are overwritten.
-        plain: the same for losses alone, where a surrogate plays no part.
+        module: for gradients; its weights are overwritten.
+        plain: the same for losses alone, where no surrogate plays a part.
         state: every tensor of the network.
         subset: studied tensor -> flat positions in it that may move, None for all.
 
@@ -39,6 +40,12 @@ class StudiedNetwork:
             layer.activation_quantizer = fast(layer.activation_quantizer)
         self.parts = parts_of(self.plain, subset)
         self.first = next(number for number, part in enumerate(self.parts) if part.studied)
+
+    def with_surrogate(self, surrogate: Surrogate) -> nn.Module:
+        """The network for a forward pass whose roundings of activations have this derivative."""
+        for layer in bit_layers(self.module).values():
+            layer.surrogate = surrogate
+        return self.module
 
     def weight(self, name: str, value: Tensor) -> Tensor:
         """What the network multiplies by when a studied tensor has a value; its rounding passes gradients on."""

@@ -18,7 +18,6 @@ from lowbit.models._base import ImageModel
 from lowbit.problems._base import stream
 from lowbit.softmaxes.base_e import BaseE
 from lowbit.spec import RunSpec
-from lowbit.surrogates._base import Surrogate
 from lowbit.surrogates.identity import Identity
 
 
@@ -43,20 +42,21 @@ class Trained:
             raise SettingError(f"network {training.task}: must be a model of images, got {training.model.name}")
         self._arrays = load_split(data_folder, "train")
 
-    def module(self, surrogate: Surrogate) -> nn.Module:
-        """The low-bit network in evaluation mode, its weights of no meaning.
+    def module(self) -> nn.Module:
+        """The low-bit network in evaluation mode, with the identity as surrogate, its weights of no meaning."""
+        return self._built(stream(0))
 
-        Args:
-            surrogate: of all roundings.
-        """
-        return self._built(surrogate, stream(0))
+    @functools.cached_property
+    def _some_module(self) -> nn.Module:
+        """A module to look at."""
+        return self.module()
 
     @functools.cached_property
     def parameters(self) -> tuple[str, ...]:
         """Names of all parameters."""
-        return tuple(name for name, _ in self.module(Identity()).named_parameters())
+        return tuple(name for name, _ in self._some_module.named_parameters())
 
-    def _built(self, surrogate: Surrogate, draws: torch.Generator) -> nn.Module:
+    def _built(self, draws: torch.Generator) -> nn.Module:
         shape, classes = tuple(self.manifest["input_shape"]), len(self.manifest["classes"])
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(draws.initial_seed())
@@ -64,15 +64,15 @@ class Trained:
         q = self.training.quantization
         weight, activation = (catalog.build("quantizers", slot) for slot in (q.weight, q.activation))
         rules = ConversionRules(
-            weight=weight, activation=activation, surrogate=surrogate, norm=q.norm == "rms", include=q.include,
+            weight=weight, activation=activation, surrogate=Identity(), norm=q.norm == "rms", include=q.include,
             exclude=q.exclude,
         )  # fmt: skip
         convert(module, rules)
         return module.to(self.dtype).eval()
 
-    def initial(self, seed: int, surrogate: Surrogate) -> nn.Module:
+    def initial(self, seed: int) -> nn.Module:
         """The network as training begins with it: a function of the seed alone."""
-        return self._built(surrogate, stream(seed, "initialisation", 0))
+        return self._built(stream(seed, "initialisation", 0))
 
     def pretrained(self, seed: int) -> Parameters:
         """The state that training ended with.
@@ -87,7 +87,7 @@ class Trained:
         except (OSError, SafetensorError) as error:
             advice = "train the network first (in the pipeline: rule pretrain), or start from raw"
             raise SettingError(f"start_from pretrained: no weights at {path} ({error}); {advice}") from None
-        other = self.module(Identity()).state_dict().keys() ^ state.keys()
+        other = self._some_module.state_dict().keys() ^ state.keys()
         if other:
             raise SettingError(f"{path}: not the weights of {self.training.model.name}: differs in {', '.join(other)}")
         return state
@@ -95,7 +95,7 @@ class Trained:
     @functools.cached_property
     def layers(self) -> tuple[str, ...]:
         """Weights of the low-bit convolutions, from the input."""
-        found = bit_layers(self.module(Identity()))
+        found = bit_layers(self._some_module)
         return tuple(f"{name}.weight" for name, layer in found.items() if isinstance(layer, BitConv2d))
 
     def images(self, part: Tensor) -> tuple[Tensor, Tensor]:

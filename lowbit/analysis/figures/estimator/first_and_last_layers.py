@@ -6,7 +6,6 @@ panel says on how many batches CDG falls further, and with which settings.
 """
 
 import itertools
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +31,7 @@ def draw(tables: Tables) -> Figure:
     grid = figure.subplots(len(lines), len(layers), squeeze=False)
     for row, (network, start) in zip(grid, lines, strict=True):
         for axes, layer in zip(row, layers, strict=True):
-            axes.set_title(_panels.words(network=network, layer=_named(layer), start=start), fontsize=9)
+            axes.set_title(_panels.words(network=network, layer=_panels.layer_words(layer), start=start), fontsize=9)
             _panel(axes, tables, _panels.at(rows, of=network, layer=layer, start_from=start))
         row[0].set_ylabel("held-out decrease (%)")
     _panels.legend(figure, _panels.arm_keys(tables, _panels.arms_in(tables, rows), lines=False))
@@ -43,15 +42,6 @@ def draw(tables: Tables) -> Figure:
     )
     style.caption(figure, tables, text, tasks=(_TASK,))
     return figure
-
-
-def _named(layer: Any) -> str | None:
-    """The words for a place: `second_last` is "second-last layer", 8 is "layer 8"."""
-    if layer is None:
-        return None
-    text = str(layer)
-    place = text if "." in text else f"{text.replace('_', '-')} layer"  # a dot is in the names of parameters alone
-    return f"layer {text}" if text.isdigit() else place
 
 
 def _panel(axes: Axes, tables: Tables, rows: pd.DataFrame) -> None:

@@ -42,7 +42,7 @@ def draw(tables: Tables) -> Figure:
         line[0].set_ylabel(label)
     for axes in grid[-1]:
         axes.set_xlabel("window width")
-    _panels.legend(figure, _panels.keys({f"layer {v}": look for v, look in looks.items() if v is not None}))
+    _panels.legend(figure, _panels.keys({_panels.layer_words(v): look for v, look in looks.items() if v is not None}))
     text = (
         f"Mean over seeds; bars: 95 % t interval over seeds, cut by the axes. Arm {_windows.ARM}, and "
         f"{_windows.CLIPPED} at width 1. Variance over batches, relative to the squared length of the reference."
