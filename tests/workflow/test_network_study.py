@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from lowbit.config import load
-from tests.workflow.project import ROOT, Project, planned_jobs
+from tests.workflow.project import ROOT, Project
 
 pytestmark = pytest.mark.workflow
 
@@ -21,7 +21,8 @@ OF_TOY = {"reference:toy", "estimator:toy:ste"}
 def finished(tmp_path_factory):
     """The study, run to its end."""
     project = Project(tmp_path_factory.mktemp("network") / "project", CONFIG)
-    project.done = planned_jobs(project.snakemake("--cores", "2", *TARGETS).stdout)
+    project.jobs = project.planned(*TARGETS)
+    project.snakemake("--cores", "2", *TARGETS)
     return project
 
 
@@ -36,7 +37,7 @@ def jobs_after(project: Project, name: str, old: str, new: str) -> set[str]:
 
 
 def test_seeds_are_pretrained_once_and_feed_the_reference(finished):
-    assert finished.done == OF_NETWORK | OF_TOY | {"prepare:digits", "aggregate_estimates"}
+    assert finished.jobs == OF_NETWORK | OF_TOY | {"prepare:digits", "aggregate_estimates"}
     points = sorted(p.name for p in (finished.folder / "results/reference/xnor").glob("point*"))
     assert len(points) == 4, "two seeds, raw and pretrained"
 
