@@ -60,7 +60,7 @@ def test_the_full_grid_plans(finished):
     shutil.copy(ROOT / "studies/estimators_resnet.yaml", finished.folder / "studies")
     full = copy.copy(finished)
     full.config = ["--configfile", "studies/estimators_resnet.yaml"]
-    planned = full.planned("--config", "data_root=data", "device=cpu", "--", "results/estimators_resnet/summary.txt")
+    planned = full.planned("results/estimators_resnet/summary.txt", "--config", "data_root=data", "device=cpu")
     measured = {"reference:xnor", *(f"estimator:xnor:{arm}" for arm in ("ste", "cdg", "window"))}
     trained = {f"pretrain:{network}:{seed}" for network in NETWORKS for seed in range(5)}
     assert planned == measured | trained | {"prepare:cifar10", "aggregate_estimates", "summary"}
