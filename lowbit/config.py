@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError
 
 from lowbit import catalog
 from lowbit.catalog import Settings
-from lowbit.config_arms import laid_over, mismatch, no_effect
+from lowbit.config_arms import kind_of, laid_over, mismatch, no_effect
 from lowbit.config_errors import ConfigError, explain
 from lowbit.config_files import merged, read_yaml
 from lowbit.config_probes import Name, ProbeStudy, faults, is_probe_study, reference_run, runs_of, without_null
@@ -79,8 +79,10 @@ class Config(Settings):
     @functools.cached_property
     def pretraining(self) -> tuple[RunSpec, ...]:
         """The pretraining runs that some run starts from: one per task and seed, shared by the arms."""
-        wanted = sorted({(r.task, r.seed) for r in self.runs if isinstance(r, RunSpec) and r.start_from})
-        return tuple(self._pretraining_run(task, seed) for task, seed in wanted)
+        wanted = {(r.task, r.seed) for r in self.runs if isinstance(r, RunSpec) and r.start_from}
+        networks = [(r, n) for r in self.references for n in r.networks.values() if n.start_from]
+        wanted |= {(network.task, seed) for run, network in networks for seed in run.axes["seed"]}
+        return tuple(self._pretraining_run(task, seed) for task, seed in sorted(wanted))
 
     @functools.cached_property
     def references(self) -> tuple[ProbeSpec, ...]:
@@ -104,7 +106,7 @@ class Config(Settings):
         """The runs of one study."""
         study = self.studies[name]
         if isinstance(study, ProbeStudy):
-            return tuple(runs_of(name, study))
+            return tuple(runs_of(name, study, self._network))
         runs = []
         for task_name, repeats in study.tasks.items():
             for arm_name, arm in study.arms.items():
@@ -130,13 +132,20 @@ class Config(Settings):
         overrides = merged(self.tasks[task_name].pretrain or {}, {"start": "scratch", **record})
         return self._run("pretrain", task_name, "pretrain", self._task_of_arm(task_name, overrides), seed)
 
+    def _network(self, task_name: str) -> RunSpec:
+        """The pretraining of a task, for every seed: `{seed}` in the path of its weights stands for it."""
+        weights = f"{self.results}/pretrain/{task_name}/seed{{seed}}/weights.safetensors"
+        return self._pretraining_run(task_name, 0).model_copy(update={"start_from": weights})
+
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         """Every name that is referred to exists, and every arm resolves to a run of its own."""
         found = list(self._dangling_names())
         if not found:
             found = [f for name in self.training for f in self._faults_of_arms(name)]
-            found += [f for n, study in self.studies.items() if isinstance(study, ProbeStudy) for f in faults(n, study)]
+            probing = {n: study for n, study in self.studies.items() if isinstance(study, ProbeStudy)}
+            kinds = {name: kind_of(self.datasets[task.dataset].name) for name, task in self.tasks.items()}
+            found += [f for n, study in probing.items() for f in faults(n, study, self._network, kinds)]
         if found:
             raise ConfigError("\n".join(found))
         return self

@@ -30,6 +30,11 @@ def laid_over(task: dict[str, Any], arm: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def kind_of(dataset: str) -> str:
+    """What a dataset's variant has: "images" or "text"."""
+    return _KINDS[catalog.base_class("data", dataset)]
+
+
 def mismatch(task: Task, dataset: str) -> Iterator[str]:
     """A model that cannot read its dataset, as `key: why`.
 
@@ -38,7 +43,7 @@ def mismatch(task: Task, dataset: str) -> Iterator[str]:
         dataset: the dataset's variant name.
     """
     reads = _KINDS[catalog.base_class("models", task.model.name)]
-    has = _KINDS[catalog.base_class("data", dataset)]
+    has = kind_of(dataset)
     if reads != has:
         yield f"model: {task.model.name} reads {reads}, but dataset {task.dataset} has {has}; change one of them"
 
@@ -55,7 +60,7 @@ def no_effect(task: Task, arm: dict[str, Any], dataset: str) -> Iterator[str]:
         `path: why`, relative to the arm.
     """
     train = arm.get("train", {})
-    images = _KINDS[catalog.base_class("data", dataset)] == "images"
+    images = kind_of(dataset) == "images"
     for key in _IMAGES_ONLY:
         if key in train and not images:
             yield f"train.{key}: acts on images only, and dataset {task.dataset} is text; remove it"

@@ -1,6 +1,6 @@
 """The estimator study in the configuration: which arms are measured on which problems, and what is wrong with that."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
@@ -9,8 +9,11 @@ from lowbit import catalog
 from lowbit.catalog import Settings
 from lowbit.config_errors import explain
 from lowbit.probe_spec import ARM_AXES, TASK_AXES, Axes, Measured, ProbeArm, ProbeSpec
-from lowbit.spec import NAME_PATTERN
+from lowbit.spec import NAME_PATTERN, RunSpec
 from lowbit.variant import Count
+
+Networks = Callable[[str], RunSpec]
+"""Name of a task to the run that pretrains it, for any seed."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -44,32 +47,57 @@ def is_probe_study(value: Any) -> str:
     return "probe" if probes else "training"
 
 
-def runs_of(name: str, study: ProbeStudy) -> Iterator[ProbeSpec]:
+def runs_of(name: str, study: ProbeStudy, networks: Networks) -> Iterator[ProbeSpec]:
     """Every run of an estimator study, in the order of the file."""
     for task_name, task in study.probes.items():
         for arm_name, arm in study.arms.items():
             if arm.tasks is None or task_name in arm.tasks:
-                yield _run(name, task_name, task, arm_name, arm)
+                yield _run(name, task_name, task, arm_name, arm, networks)
 
 
 def reference_run(run: ProbeSpec) -> ProbeSpec:
     """The spec of the start and reference that a run shares with the other arms of its task and seed."""
-    shared = {key: getattr(run, key) for key in Measured.model_fields}
+    shared = {key: getattr(run, key) for key in (*Measured.model_fields, "networks")}
     axes = {place: values for place, values in run.axes.items() if place.startswith(TASK_AXES)}
     return ProbeSpec(study="reference", task=run.task, arm="reference", **shared | {"axes": axes})
 
 
-def _run(study: str, task_name: str, task: ProbeInStudy, arm_name: str, arm: ProbeArm) -> ProbeSpec:
+def networks_in(task: Measured) -> tuple[str, ...]:
+    """Tasks of training whose networks the problem of a task is about."""
+    single = getattr(task.problem, "of", None)
+    return tuple(map(str, task.axes.get("problem.of", (single,)))) if single is not None else ()
+
+
+def _starts_trained(task: Measured) -> bool:
+    return "pretrained" in task.axes.get("problem.start_from", (getattr(task.problem, "start_from", None),))
+
+
+def _run(study: str, task_name: str, task: ProbeInStudy, arm_name: str, arm: ProbeArm, networks: Networks) -> ProbeSpec:
     axes = {"seed": tuple(range(task.seeds)), **task.axes, **arm.axes}
     shared = {key: getattr(task, key) for key in Measured.model_fields} | {"axes": axes}
+    runs = {name: networks(name) for name in networks_in(task)}
+    if not _starts_trained(task):
+        runs = {name: run.model_copy(update={"start_from": None}) for name, run in runs.items()}
+    shared["networks"] = runs
     return ProbeSpec(
         study=study, task=task_name, arm=arm_name, estimator=arm.estimator, surrogate=arm.surrogate, **shared
     )  # fmt: skip
 
 
-def faults(name: str, study: ProbeStudy) -> Iterator[str]:
-    """What is wrong with an estimator study, as `place: why`."""
+def faults(name: str, study: ProbeStudy, networks: Networks, kinds: dict[str, str]) -> Iterator[str]:
+    """What is wrong with an estimator study, as `place: why`.
+
+    Args:
+        name: of the study.
+        study: the study.
+        networks: the pretraining of a task.
+        kinds: task of training -> what its dataset has, "images" or "text".
+    """
     place = f"studies.{name}"
+    unknown = list(_faults_of_networks(place, study, kinds))
+    if unknown:
+        yield from unknown
+        return
     if name != "estimator":
         yield f"{place}: a study with probes must be called estimator, the name that the pipeline has rules for"
     if study.baseline not in study.arms:
@@ -82,13 +110,24 @@ def faults(name: str, study: ProbeStudy) -> Iterator[str]:
             if task not in study.probes:
                 yield f"{place}.arms.{arm_name}.tasks: {task!r} {catalog.suggestion(task, study.probes)}"
     seen: dict[str, tuple[str, str]] = {}
-    for run in runs_of(name, study):
+    for run in runs_of(name, study, networks):
         yield from _faults_of_axes(place, run)
         content = run.model_dump_json(exclude={"arm"})
         twin = seen.setdefault(content, (run.arm, run.task))
         if twin[0] != run.arm:
             advice = "change it, remove it, or restrict it with `tasks: [...]`"
             yield f"{place}.arms.{run.arm}: resolves to the same run as arm {twin[0]} (task {run.task}); {advice}"
+
+
+def _faults_of_networks(place: str, study: ProbeStudy, kinds: dict[str, str]) -> Iterator[str]:
+    for probe, content in study.probes.items():
+        axis = "axes.problem.of" if "problem.of" in content.axes else "problem.of"
+        for network in networks_in(content):
+            if network not in kinds:
+                yield f"{place}.probes.{probe}.{axis}: no such task {network!r}; {catalog.suggestion(network, kinds)}"
+            elif kinds[network] != "images":
+                has = f"task {network} has {kinds[network]}, and the problem needs images"
+                yield f"{place}.probes.{probe}.{axis}: {has}; name another task"
 
 
 def _faults_of_names(axes: Axes, prefixes: tuple[str, ...]) -> Iterator[str]:

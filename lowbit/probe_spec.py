@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from lowbit import catalog
 from lowbit.catalog import Settings
-from lowbit.spec import NAME_PATTERN
+from lowbit.spec import NAME_PATTERN, RunSpec
 from lowbit.variant import Count, NonNegativeInt, Positive
 
 Axes = dict[str, tuple[float | int | str | bool, ...]]
@@ -98,6 +98,10 @@ class ProbeSpec(Measured):
         {"name": "window"}, validate_default=True, description="Derivative of the roundings in backward passes."
     )
 
+    networks: dict[str, RunSpec] = Field(
+        {}, description="Training runs of the networks that the problem is about; {seed} in start_from is the seed."
+    )
+
     @property
     def path(self) -> str:
         """Folder of the run below the results folder."""
@@ -111,6 +115,11 @@ class ProbeSpec(Measured):
     def to_json(self) -> str:
         """Canonical text: equal specs give equal bytes."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1) + "\n"
+
+    @property
+    def network(self) -> RunSpec | None:
+        """The training run of the network that the problem is about, where it is about one."""
+        return self.networks.get(getattr(self.problem, "of", ""))
 
     @property
     def problems(self) -> tuple["ProbeSpec", ...]:
@@ -144,9 +153,13 @@ class ProbeSpec(Measured):
     def code_digest(self) -> str:
         """Fingerprint of the code this run uses; part of the run rule's params."""
         slots = (("problems", self.problem), ("estimators", self.estimator), ("surrogates", self.surrogate))
-        return catalog.digest("probe/run.py", *(f"{family}/{slot.name}.py" for family, slot in slots))
+        return catalog.digest("probe/run.py", *(f"{f}/{slot.name}.py" for f, slot in slots), *self._network_code)
 
     @property
     def reference_code_digest(self) -> str:
         """Fingerprint of the code that start and reference come from."""
-        return catalog.digest("probe/reference.py", f"problems/{self.problem.name}.py")
+        return catalog.digest("probe/reference.py", f"problems/{self.problem.name}.py", *self._network_code)
+
+    @property
+    def _network_code(self) -> tuple[str, ...]:
+        return tuple(sorted({file for run in self.networks.values() for file in run.network_code}))

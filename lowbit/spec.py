@@ -166,6 +166,11 @@ class RunSpec(Trainable):
     @property
     def code(self) -> tuple[str, ...]:
         """Package files whose meaning this run depends on, before following imports."""
+        return ("train/run.py", "softmaxes/base_e.py", *self.network_code)
+
+    @property
+    def network_code(self) -> tuple[str, ...]:
+        """Files of the variants that the network is made of."""
         q = self.quantization
         slots = [
             ("models", self.model),
@@ -174,7 +179,7 @@ class RunSpec(Trainable):
             ("quantizers", q.activation),
         ]
         slots += [("surrogates", q.surrogate)]
-        return ("train/run.py", "softmaxes/base_e.py", *(f"{family}/{s.name}.py" for family, s in slots))
+        return tuple(f"{family}/{s.name}.py" for family, s in slots)
 
     @property
     def code_digest(self) -> str:

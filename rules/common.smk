@@ -101,6 +101,20 @@ def start_of(study):
     return lambda wildcards: run_of(study, wildcards).start_from or []
 
 
+def data_of_networks(study):
+    """input function: manifests of the prepared datasets that the networks of a probe were trained on."""
+    return lambda wildcards: sorted(
+        {f"{DATA}/{n.dataset}/manifest.json" for n in run_of(study, wildcards).networks.values()}
+    )
+
+
+def checkpoints_of_networks(wildcards):
+    """input function: what pretraining made of a reference's networks, for every seed."""
+    run = run_of("reference", wildcards)
+    starts = [network.start_from for network in run.networks.values() if network.start_from]
+    return [start.format(seed=seed) for start in starts for seed in run.axes["seed"]]
+
+
 def gpus_for(study):
     """resources function: GPUs of a run; 0 when it computes on the CPU."""
     return lambda wildcards: run_of(study, wildcards).gpus
@@ -134,6 +148,11 @@ def tables_of(wildcards, input):
 def verdicts_of(wildcards, input):
     """params function: the folder of a figure's verdicts."""
     return str(Path(input.verdicts).parent)
+
+
+def data_folder(wildcards):
+    """params function: the root of the prepared datasets."""
+    return DATA
 
 
 def results_root(wildcards):

@@ -4,6 +4,9 @@ localrules:
 
 
 rule reference:
+    input:
+        data=data_of_networks("reference"),
+        networks=checkpoints_of_networks,
     output:
         manifest=f"{RESULTS}/reference/{{task}}/manifest.json",
     log:
@@ -20,14 +23,17 @@ rule reference:
     params:
         spec=spec_params("reference"),
         code=reference_code,
+        data=data_folder,
         folder=folder_of,
     shell:
-        "python -m lowbit probe --spec {params.spec:q} --folder {params.folder:q} --reference-only > {log} 2>&1"
+        "python -m lowbit probe --spec {params.spec:q} --folder {params.folder:q} --data {params.data:q}"
+        " --reference-only > {log} 2>&1"
 
 
 rule estimator:
     input:
         reference=reference_of,
+        data=data_of_networks("estimator"),
     output:
         summary=f"{RESULTS}/estimator/{{task}}/{{arm}}/summary.json",
         events=f"{RESULTS}/estimator/{{task}}/{{arm}}/events.jsonl",
@@ -47,9 +53,10 @@ rule estimator:
     params:
         spec=spec_params("estimator"),
         code=code_params("estimator"),
+        data=data_folder,
         folder=folder_of,
     shell:
-        "python -m lowbit probe --spec {params.spec:q} --folder {params.folder:q}"
+        "python -m lowbit probe --spec {params.spec:q} --folder {params.folder:q} --data {params.data:q}"
         " --reference-folder $(dirname {input.reference:q}) > {log} 2>&1"
 
 

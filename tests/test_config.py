@@ -127,6 +127,26 @@ WRONG = {
     "value of an axis": ("studies/estimator/probes/toy/axes/problem.dim", [0], r"dim: must be at least 1"),
     "steps that fall": ("studies/estimator/probes/toy/rates", {"low": 1.0, "high": 0.1}, r"low must not be above high"),
     "unknown probe": ("studies/estimator/arms/cdg/tasks", ["toyy"], r"cdg\.tasks: 'toyy' must be one of toy"),
+    "unknown network": (
+        "studies/estimator/probes/xnor/problem/of",
+        "digits_xnr",
+        r"probes\.xnor\.problem\.of: no such task 'digits_xnr'; must be one of .*did you mean 'digits_xnor'",
+    ),
+    "unknown network on an axis": (
+        "studies/estimator/probes/xnor/axes/problem.of",
+        ["digits_xnor", "nope"],
+        r"probes\.xnor\.axes\.problem\.of: no such task 'nope'",
+    ),
+    "network of text": (
+        "studies/estimator/probes/xnor/problem/of",
+        "stdlib_gpt",
+        r"xnor\.problem\.of: task stdlib_gpt has text, and the problem needs images",
+    ),
+    "no network": (
+        "studies/estimator/probes/xnor/problem",
+        {"name": "network"},
+        r"probes\.xnor\.problem\.of: is required",
+    ),
     "no seeds": ("studies/softmax/tasks/digits_vit", {"seeds": 0}, r"digits_vit\.seeds: must be at least 1, got 0"),
     "unknown dataset": ("tasks/digits_vit/dataset", "digts", r"digits_vit\.dataset: 'digts' must be one of digits"),
     "text model on images": (
@@ -229,7 +249,7 @@ def test_every_training_study_has_its_rule_and_its_claims():
 def test_pretraining_is_paid_for_in_epochs(overlay):
     """Arms that claims compare are trained for as many epochs in all, with pretraining that no arm can alter."""
     config = load(ROOT / "workflow_config.yaml", *overlay, data_root="data")
-    before = {(r.task, r.seed): r for r in config.pretraining}
+    before = {(r.task, r.seed): r for r in config.pretraining if r.task in config.studies["transfer"].tasks}
     compared = {claim.treatment for claim in CLAIMS["transfer"]} | {claim.baseline for claim in CLAIMS["transfer"]}
     runs = [r for r in config.study_runs("transfer") if r.arm in compared]
     whole = {(r.task, r.train.epochs + (before[r.task, r.seed].train.epochs if r.start_from else 0)) for r in runs}
@@ -238,6 +258,27 @@ def test_pretraining_is_paid_for_in_epochs(overlay):
     assert {p.quantization.weight.name + p.quantization.activation.name for p in before.values()} == {"nonenone"}
     assert {p.train.mixup for p in before.values()} == {0.0}
     assert {r.arm for r in runs if r.train.mixup} == {"scratch_mixup", "pretrained_mixup"}
+
+
+def test_networks_that_are_measured_are_pretrained():
+    config = validate(DEFAULT)
+    of_network = [r for r in config.pretraining if r.task == "digits_xnor"]
+    assert [r.path for r in of_network] == [f"pretrain/digits_xnor/seed{s}" for s in range(3)]
+    for run in config.runs:
+        measured = getattr(run, "networks", {})
+        assert bool(measured) == (run.task == "xnor")
+        for network in measured.values():
+            trained = [r for r in of_network if r.seed == 0]
+            assert network.model_copy(update={"start_from": None}) == trained[0]
+            assert network.start_from == "results/pretrain/digits_xnor/seed{seed}/weights.safetensors"
+    raw = validate(changed("studies/estimator/probes/xnor/axes/problem.start_from", ["raw"]))
+    assert "digits_xnor" not in {r.task for r in raw.pretraining}, "nothing starts from a checkpoint"
+
+
+def test_code_of_a_measured_network_is_code_of_its_runs_alone():
+    runs = {r.path: r for r in validate(DEFAULT).runs if r.study == "estimator"}
+    of_network = {path for path, run in runs.items() if "models/xnor_resnet18.py" in run._network_code}
+    assert of_network == {f"estimator/xnor/{arm}" for arm in ("ste", "cdg", "window")}
 
 
 def test_overlays_merge_replace_and_drop():

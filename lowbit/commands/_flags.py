@@ -39,7 +39,7 @@ _RENAMED = {
     "rates.points": "--rates-points",
 }
 _OLD_NAMES = {"softmax": {"standard": "base_e"}}
-_ELSEWHERE = {"dataset", "axes", "descent"}  # flags of the commands themselves, or for spec files alone
+_ELSEWHERE = {"dataset", "axes", "descent", "networks"}  # flags of the commands themselves, or for spec files alone
 
 
 class _Set(argparse.Action):

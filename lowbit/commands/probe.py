@@ -25,6 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     paths.add_argument("--folder", type=Path, help="folder of the run (default: results/by_hand/<task>/<arm>)")
     paths.add_argument("--reference-folder", type=Path, help="start and reference (default: beside the run)")
     paths.add_argument(
+        "--data", type=Path, default=Path("results/data"), metavar="FOLDER",
+        help="folder of the prepared datasets of networks (default: results/data)",
+    )  # fmt: skip
+    paths.add_argument(
         "--reference-only", action="store_true", help="make start and reference, and measure no estimator"
     )
     paths.add_argument(
@@ -52,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     keep_freed_memory()
     if args.reference_only:
-        reference.write(spec, folder)
+        reference.write(spec, folder, args.data)
         print(f"{folder}: start and reference at {len(spec.problems)} points")
         return 0
     if not reference.is_of(spec, shared):
@@ -61,9 +65,12 @@ def run(args: argparse.Namespace) -> int:
                 f"{shared}: holds start and reference of another spec or of other code; delete the folder to have them "
                 "made again (in the pipeline: snakemake --forcerun reference), or give another --reference-folder"
             )
-        reference.write(spec, shared)
+        reference.write(spec, shared, args.data)
     hardware = {"processor": processor(), "threads": spec.threads, "gpu": None}
-    execute(spec, shared, folder, hardware, lambda points: tqdm(points, desc=spec.arm, unit="point", disable=None))
+    execute(
+        spec, shared, folder, hardware, args.data,
+        lambda points: tqdm(points, desc=spec.arm, unit="point", disable=None),
+    )  # fmt: skip
     _print_table(folder)
     return 0
 

@@ -3,8 +3,9 @@
     table = convert(model, ConversionRules(weight=TernaryAbsmean(), activation=Int8Absmax(), surrogate=Identity()))
 
 By default the first convolution (or, in a model without any, nothing) and the last linear layer stay in full
-precision. BitLinear has its RMSNorm inside; a norm that only feeds converted layers is then superfluous and removed
-(SubLN). Models name such norms in `absorbed_norms`: norm -> the layers it feeds.
+precision, and what the model names in `full_precision`, as patterns. BitLinear has its RMSNorm inside; a norm that only
+feeds converted layers is then superfluous and removed (SubLN). Models name such norms in `absorbed_norms`: norm -> the
+layers it feeds.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,8 @@ class ConversionRules:
         surrogate: derivative used for rounding.
         norm: whether BitLinear has an RMSNorm inside (and absorbs the norm before it).
         include: name patterns (`fnmatch`) of layers to convert.
-        exclude: name patterns to leave; None leaves the first convolution and the last linear layer.
+        exclude: name patterns to leave; None leaves the first convolution, the last linear layer, and what the model
+            names in `full_precision`.
         absorbed_norms: norm name -> names of the layers it feeds; None asks the model's `absorbed_norms`.
     """
 
@@ -78,14 +80,14 @@ def convert(model: nn.Module, rules: ConversionRules) -> list[LayerRecord]:
         SettingError: when a pattern matches no layer; lists the layers there are.
     """
     layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.Embedding)}
-    exclude = _first_and_last(layers) if rules.exclude is None else rules.exclude
+    exclude = (*_first_and_last(layers), *_kept(model)) if rules.exclude is None else rules.exclude
     for pattern in (*rules.include, *exclude):
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise SettingError(f"pattern {pattern!r} matches no layer; layers are: {', '.join(layers) or 'none'}")
     table = []
     replaced: dict[nn.Module, BitLayer] = {}
     for name, layer in layers.items():
-        reason = _reason_to_leave(name, layer, rules, exclude)
+        reason = _reason_to_leave(name, layer, rules, exclude, _kept(model))
         if not reason:
             replaced[layer] = _low_bit(layer, rules)
         now = replaced.get(layer, layer)
@@ -104,11 +106,18 @@ def _first_and_last(layers: Mapping[str, nn.Module]) -> tuple[str, ...]:
     return (*convolutions[:1], *linears[-1:])
 
 
+def _kept(model: nn.Module) -> tuple[str, ...]:
+    """Patterns of layers that a model wants in full precision."""
+    return getattr(model, "full_precision", ())
+
+
 def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _reason_to_leave(name: str, layer: nn.Module, rules: ConversionRules, exclude: tuple[str, ...]) -> str:
+def _reason_to_leave(
+    name: str, layer: nn.Module, rules: ConversionRules, exclude: tuple[str, ...], kept: tuple[str, ...]
+) -> str:
     if isinstance(layer, BitLayer):
         return "is low-bit already"
     if rules.weight.bits >= 32 and rules.activation.bits >= 32:
@@ -119,6 +128,8 @@ def _reason_to_leave(name: str, layer: nn.Module, rules: ConversionRules, exclud
         return "embeddings are looked up, not multiplied"
     if not _matches(name, rules.include):
         return "not included"
+    if rules.exclude is None and _matches(name, kept):
+        return "the model keeps it in full precision"
     if _matches(name, exclude):
         return "first or last layer" if rules.exclude is None else "excluded"
     return ""

@@ -8,28 +8,47 @@ import torch
 
 from lowbit import catalog, manifest
 from lowbit.atomic import replacing, write_text
+from lowbit.errors import SettingError
 from lowbit.estimators._base import Parameters
 from lowbit.estimators.autograd import Autograd
 from lowbit.estimators.cdg import CDG
 from lowbit.probe_spec import TASK_AXES, ProbeSpec
-from lowbit.problems._base import Problem, stream
+from lowbit.problems._base import NetworkProblem, Problem, stream
 from lowbit.surrogates.window import Window
+
+DATA = Path("results/data")
 
 _CHUNK = 8192
 
 
-def write(spec: ProbeSpec, folder: Path) -> None:
+def problem_of(point: ProbeSpec, data: Path) -> Problem:
+    """The problem of a spec, posed for its network where it is about one.
+
+    Args:
+        point: whose problem.
+        data: holds the prepared datasets, each in a folder of its name.
+    """
+    problem = catalog.build("problems", point.problem)
+    if not isinstance(problem, NetworkProblem):
+        return problem
+    if point.network is None:
+        raise SettingError(f"problem.of: must be one of networks ({', '.join(point.networks) or 'none'})")
+    return problem.posed(point.network, data / point.network.dataset)
+
+
+def write(spec: ProbeSpec, folder: Path, data: Path = DATA) -> None:
     """Write start and reference at every point of a spec's task axes.
 
     Args:
         spec: of any arm of the task; what an arm sets plays no part.
         folder: filled with `point<number>.safetensors`, spec.json and manifest.json.
+        data: holds the prepared datasets.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("point*.safetensors"):
         old.unlink()  # an earlier reference in this folder may have had more points
     for number, point in enumerate(spec.problems):
-        problem = catalog.build("problems", point.problem)
+        problem = problem_of(point, data)
         tensors = problem.start(point.seed)
         content = {f"start/{n}": t for n, t in tensors.items()}
         for half, gradient in enumerate(halves(problem, tensors, point)):

@@ -29,6 +29,7 @@ def execute(
     reference_folder: Path,
     folder: Path,
     hardware: dict[str, Any],
+    data: Path = reference.DATA,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict[str, Any]:
     """Measure an arm on a task and write the run folder.
@@ -40,6 +41,7 @@ def execute(
         reference_folder: start and reference of the task.
         folder: of the run.
         hardware: written into the summary.
+        data: holds the prepared datasets, where the problem needs one.
         progress: wraps the points (a progress bar).
 
     Returns:
@@ -55,7 +57,7 @@ def execute(
         done = work / f"point{number}.json"
         kept = json.loads(done.read_text(encoding="utf-8")) if done.exists() else {}
         if kept.get("identity") != identity:
-            kept = {"identity": identity, "lines": list(_measure(point, spec, reference_folder, number))}
+            kept = {"identity": identity, "lines": list(_measure(point, spec, reference_folder, number, data))}
             write_text(done, json.dumps(kept) + "\n")
         lines += kept["lines"]
     summary = {
@@ -75,9 +77,9 @@ def execute(
     return summary
 
 
-def _measure(point: ProbeSpec, whole: ProbeSpec, reference_folder: Path, number: int) -> Iterator[Record]:
+def _measure(point: ProbeSpec, whole: ProbeSpec, reference_folder: Path, number: int, data: Path) -> Iterator[Record]:
     """The records of one point of the task's axes."""
-    problem = catalog.build("problems", point.problem)
+    problem = reference.problem_of(point, data)
     if point.descent:
         yield from _descents(point, problem, whole, reference_folder, number)
         return
@@ -97,9 +99,10 @@ def _measure(point: ProbeSpec, whole: ProbeSpec, reference_folder: Path, number:
             key = arm.surrogate.model_dump_json()
             if key not in cache:
                 surrogate = catalog.build("surrogates", arm.surrogate)
-                draws = (stream(point.seed, purpose, batch) for purpose in ("batch", "held out"))
+                sources = {"batch": problem.objective, "held out": problem.held_out_objective}
                 cache[key] = tuple(
-                    problem.objective(start, surrogate, d, point.batch_size, point.tensors) for d in draws
+                    pose(start, surrogate, stream(point.seed, purpose, batch), point.batch_size, point.tensors)
+                    for purpose, pose in sources.items()
                 )
             return cache[key]
 

@@ -2,10 +2,12 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 import torch
 
 from lowbit.estimators._base import Objective, Parameters
+from lowbit.spec import RunSpec
 from lowbit.surrogates._base import Surrogate
 
 
@@ -43,4 +45,34 @@ class Problem(ABC):
             generator: draws the batch.
             batch_size: samples.
             names: tensors to study; all that the problem offers by default.
+        """
+
+    def held_out_objective(
+        self,
+        tensors: Parameters,
+        surrogate: Surrogate,
+        generator: torch.Generator,
+        batch_size: int,
+        names: tuple[str, ...] | None = None,
+    ) -> Objective:
+        """The loss on samples that no batch of `objective` can contain; arguments as there.
+
+        Where samples are drawn from a distribution, every batch is new.
+        """
+        return self.objective(tensors, surrogate, generator, batch_size, names)
+
+
+class NetworkProblem(ABC):
+    """A problem about a network that the pipeline trains, posed once that network is known."""
+
+    @abstractmethod
+    def posed(self, training: RunSpec, data_folder: Path) -> Problem:
+        """The problem for one network.
+
+        Args:
+            training: the run that trained it. `{seed}` in `start_from` stands for the number of the initialisation.
+            data_folder: its prepared dataset.
+
+        Raises:
+            SettingError: when dataset or network are none that the problem can be posed for.
         """

@@ -37,8 +37,8 @@ class TeacherStudent(Problem):
         layers: hidden layers.
         activation: binary, ternary or 2bit rounding to levels in [-1, 1]; full is the same clip without rounding; tanh
             is smooth.
-        gain: factor on the hidden weights of the default initialisation; 3^(1/2) gives pre-activations of unit variance,
-            without which ternary activations die out from layer to layer.
+        gain: factor on the hidden weights of the default initialisation; 3^(1/2) gives pre-activations of unit
+            variance, without which ternary activations die out from layer to layer.
         start_from: a fresh initialisation, or one trained by the clipped straight-through estimator.
         pretrain_batches: of the pretraining.
         pretrain_batch_size: samples of each.

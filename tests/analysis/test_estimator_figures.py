@@ -20,6 +20,7 @@ from lowbit.analysis.tables import Tables
 FIGURES = (
     *("surrogate_gallery", "cdg_search", "nes_search", "best_decrease", "cosine_by_precision", "cosine_by_samples"),
     *("bias_and_variance", "stochastic_rounding", "budget", "multi_step", "gradient_by_depth"),
+    *("first_and_last_layers", "windows_by_depth"),
 )
 HARDWARE = "cpu: some processor, 1 thread"
 RATES = np.logspace(-3, 0, 7)
@@ -38,6 +39,10 @@ TASKS = {
     "precision": ({"activation": ("binary", "full")}, {"ste": {}}),
     "budget": ({}, {"ste": {}, "cdg": {"epsilon": (0.1, 1.0)}, "nes_max_point": {}, "multi_step_ste": MULTI}),
     "budget_full": ({}, {"ste": {}, "multi_step_ste": MULTI}),
+    "xnor": (
+        {"layer": ("first", "8", "second_last"), "start_from": ("raw", "pretrained")},
+        {"ste": {}, "cdg": {"epsilon": (0.1, 1.0)}, "window": {"width": (0.5, 2.0)}},
+    ),
 }
 ARMS = tuple(dict.fromkeys(arm for _, arms in TASKS.values() for arm in arms))
 
@@ -76,7 +81,7 @@ def study(
                 for seed in (0, 1):
                     for batch in (0, 1):
                         found = dict(zip(("percent_decrease", "percent_held_out"), draw.uniform(1, 50, 2), strict=True))
-                        cost = {"forward_evaluations": 1 + 10 * ARMS.index(arm)}
+                        cost = {"forward_evaluations": 1 + 10 * ARMS.index(arm), "rate": 0.25 + 0.5 * seed}
                         runs.append(place | {"seed": seed, "batch": batch, **cost, **found})
                     for tensor in TENSORS:
                         names = ("gradient_mean", "bias", "variance", "rmse", "cosine", "zero_fraction", "ceiling")
@@ -89,7 +94,7 @@ def study(
 
 def _frame(rows: list[dict]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
-    texts = [axis for axis in ("start_from", "activation") if axis in table]
+    texts = [axis for axis in ("start_from", "activation", "layer") if axis in table]
     return table.fillna(dict.fromkeys(texts, ""))
 
 
@@ -216,6 +221,8 @@ NEEDS = {
     "stochastic_rounding": ("toy", "no arm sr_ste"),
     "budget": ("budget", "no task budget"),
     "gradient_by_depth": ("toy", "on a task toy"),
+    "first_and_last_layers": ("xnor", "no arms ste and cdg on a task xnor"),
+    "windows_by_depth": ("xnor", "no arm window on a task xnor"),
 }
 
 
@@ -360,6 +367,35 @@ def test_depth_draws_the_chosen_variants_by_layer(tables):
             means = [select(rows, tensor=tensor)[measure].mean() for tensor in TENSORS[1:]]
             shown = line(panel(figure, "dim 8, raw", number), means)
             assert shown.get_color() == style.arm_styles(tables)[arm].colour
+
+
+def test_layers_draw_a_pair_of_marks_per_batch_and_count_them(tables):
+    figure = of_whole("first_and_last_layers")
+    for layer, words_of_it in (("first", "first layer"), ("8", "layer 8"), ("second_last", "second-last layer")):
+        rows = select(tables.runs, task="xnor", layer=layer, start_from="pretrained")
+        axes = panel(figure, f"{words_of_it}, pretrained")
+        pairs = [select(rows, arm="ste"), select(rows, arm="cdg", epsilon=1.0)]
+        values = [arm.sort_values(["seed", "batch"])["percent_held_out"].to_numpy() for arm in pairs]
+        for own in values:
+            line(axes, own, (0, 1, 3, 4))
+            line(axes, [own.mean()] * 2)
+        wins = int((values[1] > values[0]).sum())
+        assert f"cdg further on {wins} of 4" in axes.get_xlabel()
+        assert "cdg: epsilon 1, step 0.5" in axes.get_xlabel()
+
+
+def test_windows_draw_gain_size_and_noise_of_each_layer(tables):
+    figure = of_whole("windows_by_depth")
+    everything = select(tables.further["layers"], task="xnor", tensor="all", start_from="raw", layer="8")
+    for number, measure in enumerate(("gradient_mean", "variance"), 1):
+        means = [
+            select(everything, arm="window", width=0.5)[measure].mean(),
+            select(everything, arm="ste")[measure].mean(),
+            select(everything, arm="window", width=2.0)[measure].mean(),
+        ]
+        line(panel(figure, "raw", number), means, (0.5, 1.0, 2.0))
+    gains = select(tables.runs, task="xnor", start_from="raw", layer="8", arm="ste")["percent_held_out"]
+    assert any(np.isclose(shown.get_ydata()[1:2], gains.mean()).any() for shown in panel(figure, "raw", 0).get_lines())
 
 
 def test_estimator_figures_load_no_torch():

@@ -15,8 +15,11 @@ from lowbit.layers.convert import convert
 from lowbit.models.gpt import GPT
 from lowbit.models.resnet18 import ResNet18
 from lowbit.models.vit import ViT
+from lowbit.models.xnor_resnet18 import XnorResNet18
+from lowbit.quantizers.binary_sign import BinarySign
 from lowbit.quantizers.int8_absmax import Int8Absmax
 from lowbit.quantizers.ternary_absmean import TernaryAbsmean
+from lowbit.quantizers.uniform import Uniform
 from lowbit.softmaxes.base_e import BaseE
 
 
@@ -163,3 +166,36 @@ def test_impossible_sizes_are_refused(settings):
     (name,) = settings
     with pytest.raises(ValueError, match=name):
         ViT(**settings)
+
+
+def test_xnor_has_sixteen_binary_convolutions_of_the_notes_sizes_and_nothing_else():
+    module = XnorResNet18(width=8).build(input_shape=(3, 32, 32), classes=10, softmax=BaseE())
+    table = convert(module, rules(BinarySign(granularity="channel"), Uniform(levels=2)))
+    reasons = {row.name: row.reason for row in table}
+    assert [row.name for row in table if row.converted] == [f"unit{number}.conv" for number in range(1, 17)]
+    assert {reasons[f"unit{number}.shortcut.0"] for number in (5, 9, 13)} == {"the model keeps it in full precision"}
+    assert reasons["stem.0"] == reasons["classifier"] == "first or last layer"
+    sizes = {n: tuple(module.get_submodule(f"unit{n}.conv").weight.shape) for n in (1, 8, 15)}
+    assert sizes == {1: (8, 8, 3, 3), 8: (16, 16, 3, 3), 15: (64, 64, 3, 3)}
+
+
+def test_every_xnor_convolution_sees_signs_and_has_a_residual_of_its_own():
+    module = build(XnorResNet18(width=4))
+    convert(module, rules(BinarySign(granularity="channel"), Uniform(levels=2)))
+    seen = []
+    for number in range(1, 17):
+        layer = module.get_submodule(f"unit{number}.conv")
+        conv_forward = layer._conv_forward
+        layer._conv_forward = lambda x, *rest, inner=conv_forward: (seen.append(x.unique().tolist()), inner(x, *rest))[
+            1
+        ]
+    inputs = batch(XnorResNet18(width=4))[0]
+    module(inputs)
+    assert len(seen) == 16
+    assert all(set(values) <= {-1.0, 1.0} for values in seen)
+
+    def silence(network):
+        for number in range(1, 17):
+            nn.init.zeros_(network.get_submodule(f"unit{number}.conv").weight)
+
+    check_residual(build(XnorResNet18(width=4)), silence, inputs)

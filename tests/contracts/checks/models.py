@@ -17,6 +17,7 @@ TINY: dict[str, dict[str, Any]] = {
     "gpt": {"depth": 2, "width": 16, "heads": 2},
     "resnet18": {"width": 4},
     "vit": {"depth": 2, "width": 16, "heads": 2},
+    "xnor_resnet18": {"width": 4},
 }
 CLASSES, VOCABULARY, CONTEXT, IMAGE = 5, 11, 8, (3, 8, 8)
 

@@ -90,6 +90,13 @@ def words(**axes: Any) -> str:
     return ", ".join(value if isinstance(value, str) else f"{axis} {value:g}" for axis, value in known.items())
 
 
+def layer_words(place: Any) -> str | None:
+    """A place in a network as a title: `second_last` is "second-last layer", 8 is "layer 8"; parameters as they are."""
+    text = "" if place is None else str(place)
+    named = text if "." in text or not text else f"{text.replace('_', '-')} layer"
+    return (f"layer {text}" if text.isdigit() else named) or None
+
+
 def by_start_and_dim(rows: pd.DataFrame, measures: Sequence[Any], row_inches: float = 2.1) -> tuple[Figure, Panels]:
     """Panels of a task: a column per dimension, a row per start and measure.
 

@@ -12,10 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lowbit.analysis import style
-from lowbit.analysis.figures.estimator import _panels
+from lowbit.analysis.figures.estimator import _panels, _windows
 from lowbit.analysis.tables import Tables
 
-_WINDOW, _CLIPPED = "window", "ste"
 _SWEEP = {
     "bias": "bias (relative)",
     "variance": "variance (relative)",
@@ -28,7 +27,7 @@ _ROW_INCHES = 2.5
 def draw(tables: Tables) -> Figure:
     """The plane by start and dimension above, the sweep of the window by start below."""
     rows = _panels.at(tables.further["layers"], task=_panels.TASK, tensor="all")
-    planes, sweep = _panels.chosen(tables, rows), _sweep_rows(tables, rows)
+    planes, sweep = _panels.chosen(tables, rows), _windows.sweep(tables, _panels.TASK)
     starts, dims = _panels.levels(rows, "start_from"), _panels.levels(rows, "dim")
     height = style.MARGIN_INCHES + 2 * _ROW_INCHES * len(starts)
     figure = Figure(figsize=(style.WIDTH_INCHES, height), layout="constrained")
@@ -51,20 +50,10 @@ def draw(tables: Tables) -> Figure:
     _panels.legend(figure, [*entries, *_panels.keys({d: look for d, look in looks.items() if d is not None}, "dim")])
     text = (
         "Over all layers. Above: large marks are means over seeds, small ones seeds. Below: mean over seeds; bars: "
-        f"95 % t interval over seeds, cut by the axes; arm {_WINDOW}, and {_CLIPPED} at width 1."
+        f"95 % t interval over seeds, cut by the axes; arm {_windows.ARM}, and {_windows.CLIPPED} at width 1."
     )
     style.caption(figure, tables, text, tasks=(_panels.TASK,))
     return figure
-
-
-def _sweep_rows(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
-    """Layers and estimates of the windows in one table: each measure has its own rows."""
-    if "width" not in rows:
-        return rows.iloc[:0]
-    estimates = _panels.at(tables.runs, task=_panels.TASK)
-    both = pd.concat([rows.assign(zero_fraction=100 * rows["zero_fraction"]), estimates], ignore_index=True)
-    both = both[both["arm"].isin((_WINDOW, _CLIPPED))]
-    return both.assign(width=both["width"].where(both["arm"] != _CLIPPED, 1.0))
 
 
 def _plane(axes: Axes, tables: Tables, rows: pd.DataFrame) -> None:
@@ -90,8 +79,8 @@ def _plane(axes: Axes, tables: Tables, rows: pd.DataFrame) -> None:
 
 
 def _sweep(axes: Axes, rows: pd.DataFrame, measure: str, looks: dict) -> None:
-    if rows.empty or measure not in rows or not (rows["arm"] == _WINDOW).any():
-        _panels.absent(axes, f"no arm {_WINDOW}")
+    if rows.empty or measure not in rows or not (rows["arm"] == _windows.ARM).any():
+        _panels.absent(axes, f"no arm {_windows.ARM}")
         return
     _panels.number_ticks(axes, [w for w in _panels.levels(rows, "width") if w is not None])
     axes.tick_params(axis="x", labelsize=7, labelrotation=45)
