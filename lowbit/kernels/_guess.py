@@ -1,0 +1,111 @@
+"""The optimistic pass, compiled: what lies above a little less than the last threshold holds the k largest, or not.
+
+Where to cut follows from how steeply the number of entries falls with the threshold, which every call measures anew:
+the next guess aims at a little more than k candidates. The aim widens with every miss and narrows while there is none.
+"""
+
+import numpy as np
+
+from lowbit.kernels._passes import INFINITY, collect, jit, kth, largest, put_back, split
+
+THRESHOLD, SLOPE, AIM, CAUGHT, CALLS, HITS, REFUSED = range(7)
+HIT, MISS, UNSURE = range(3)
+_SLOPE, _AIM, _MOST_AIM = 8.0, 1.25, 3.0
+_SAFE = 1e38  # magnitudes that sum to less cannot overflow
+
+
+@jit
+def floor(history):
+    """Bits of the magnitude from which on entries are candidates."""
+    slope = history[SLOPE] if history[SLOPE] > 0 else _SLOPE
+    one = np.empty(1, np.float32)
+    one[0] = history[THRESHOLD] * max(history[AIM], _AIM) ** (-1 / slope)
+    return one.view(np.int32)[0]
+
+
+@jit
+def is_safe(most, history):
+    """Whether a gradient of this largest magnitude (bits) keeps every sum finite, judged by the last threshold."""
+    bits = np.empty(1, np.int32)
+    bits[0] = most
+    return most < INFINITY and bits.view(np.float32)[0] + history[THRESHOLD] < _SAFE
+
+
+@jit
+def learn(history, threshold, k, hit):
+    """Note the threshold (bits) of this call, and what the guess before it teaches for the next.
+
+    A guess that caught more than there was room for tells only that the numbers fall at least so steeply.
+    """
+    guessed, found = np.empty(1, np.int32), np.empty(1, np.int32)
+    guessed[0], found[0] = floor(history), threshold
+    distance = np.log(np.float64(found.view(np.float32)[0]) / guessed.view(np.float32)[0])
+    excess = np.log(max(abs(history[CAUGHT]), 1.0) / k)
+    slope = history[SLOPE] if history[SLOPE] > 0 else _SLOPE
+    if abs(excess) > 1e-3 and excess * distance > 0:
+        steeper = max(slope, excess / distance) if history[CAUGHT] < 0 else 0.5 * (slope + excess / distance)
+        history[SLOPE] = min(max(steeper, 0.5), 200.0)
+    least = 1.1 + 2.0 / np.sqrt(k)
+    beyond = max(history[AIM], least) - 1
+    if history[CAUGHT] > 0:
+        history[AIM] = min(max(1 + (0.98 if hit else 1.5) * beyond, least), _MOST_AIM)
+    history[HITS] += hit
+    history[THRESHOLD] = found.view(np.float32)[0]
+
+
+@jit
+def settle(residual, positions, values, starts, counts, k, room, history, kept, kept_values):
+    """Turn candidates into the selection, or put them back.
+
+    Args:
+        residual: float32 array from which the candidates were moved.
+        positions: int32 array of candidates.
+        values: float32 array of candidates.
+        starts: where each part begins.
+        counts: candidates of each part; -1 - candidates where a part had no room for all.
+        k: entries to keep.
+        room: candidates that there may be.
+        history: float64 array, updated.
+        kept: int32 output.
+        kept_values: float32 output.
+
+    Returns:
+        Whether it was a hit.
+    """
+    total, full = 0, False
+    for part in range(starts.size):
+        full |= counts[part] < 0
+        counts[part] = max(counts[part], -1 - counts[part])
+        total += counts[part]
+    history[CAUGHT] = -total if full else total
+    hit = not full and k <= total <= room
+    if hit:
+        bits, above, equal = kth(values.view(np.int32), starts, counts, k)
+        split(
+            residual,
+            positions,
+            values,
+            starts,
+            counts,
+            bits,
+            -1 if above + equal == k else k - above,
+            kept,
+            kept_values,
+        )
+        learn(history, bits, k, True)
+    else:
+        for part in range(starts.size):
+            put_back(residual, positions[starts[part] :], values[starts[part] :], counts[part])
+    return hit
+
+
+@jit
+def guess(gradient, residual, history, k, room, positions, values, kept, kept_values):
+    """All of it for an array in one part: HIT, MISS, or UNSURE with nothing changed when a sum may not be finite."""
+    if gradient is not None and not is_safe(largest(gradient.view(np.int32)), history):
+        return UNSURE
+    starts, counts = np.zeros(1, np.int64), np.empty(1, np.int64)
+    counts[0] = collect(gradient, residual, floor(history), 0, residual.size, positions, values)
+    if settle(residual, positions, values, starts, counts, k, room, history, kept, kept_values):
+        return HIT
+    return MISS
