@@ -1,5 +1,4 @@
-"""AdaComp: in every bin of entries, those that would reach the bin's largest magnitude if the latest gradient came
-again.
+"""AdaComp: in every bin, the entries that would reach its largest magnitude if the latest gradient came once more.
 
     x = r + g;   sent = { i in bin b : |x_i + g_i| >= max_{j in b} |x_j| }
 

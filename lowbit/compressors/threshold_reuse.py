@@ -1,9 +1,8 @@
 """Ok-Topk's reused threshold: exact every `interval` calls, nudged by what it counts in between.
 
     every interval calls   t = the k-th largest |x|
-    otherwise              up to `raises` times, t <- 1.03 t while more than 4 k / 3 reach it; those are sent; then for
-                           the next call t <- 1.012 t if more than 5 k / 4 were sent, t <- t / 1.012 if fewer than 2 k /
-                           3
+    otherwise              up to `raises` times, t <- 1.03 t while more than 4 k / 3 reach it; those are sent
+                           then t <- 1.012 t if more than 5 k / 4 were sent, t <- t / 1.012 if fewer than 2 k / 3
 
 **Differs from the paper**: the local threshold alone; the sparse all-reduce and its global threshold are not a choice
 of entries. The 512 dense steps that its code begins with are left out.

@@ -32,7 +32,7 @@ class Feedback(ABC):
             buffers: the tensors of this parameter, each of shape (N,); all but the residual may be changed.
         """
 
-    def sent(  # noqa: B027: most rules have nothing to change
+    def sent(  # noqa: B027
         self, indices: Tensor | None, buffers: dict[str, Tensor]
     ) -> None:
         """Change buffers other than the residual where entries were sent; None for all entries."""
