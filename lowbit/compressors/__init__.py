@@ -4,8 +4,9 @@ A variant chooses entries (`Compressor`); a rule of `lowbit.feedback` keeps what
 is the two with a memory of their own. The ten names that the field's code uses are pairs of them:
 
     >>> import torch
-    >>> _, indexes, values = compressors["hggtopk"].compress(tensor=torch.tensor([3.0, -4.0, 1.0]), name="w",
-    ratio=0.34) >>> indexes.tolist(), values.tolist()
+    >>> gradient = torch.tensor([3.0, -4.0, 1.0])
+    >>> _, indexes, values = compressors["hggtopk"].compress(tensor=gradient, name="w", ratio=0.34)
+    >>> indexes.tolist(), values.tolist()
     ([1], [-4.0])
 
 `compressors` holds one instance of each name, which remembers every layer that it was given; `make` gives a fresh one.
