@@ -37,7 +37,7 @@ class HGGTopK(Compressor):
     Args:
         num_bins: B, of logarithmic bins.
         gamma: of logarithmic bins; large against 1 / |x| for bins of equal ratios.
-        tolerance: surplus over k that is accepted, as a fraction; for exact=False.
+        tolerance: surplus over k with which the last threshold is taken again, as a fraction; for exact=False.
         beta: factor on the place of the threshold in its bin; below 1 sends more; for exact=False.
         history: whether the last threshold is tried first.
         exact: whether exactly the k largest are sent.
