@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lowbit.kernels import _guess, _passes
+from lowbit.kernels import _guess, _kth, _passes
 from lowbit.kernels._guess import CALLS, REFUSED, THRESHOLD
 from lowbit.kernels._lanes import LANES
 from lowbit.kernels._threads import each, parts
@@ -86,7 +86,7 @@ def _from_histogram(residual: Tensor, k: int, room: int, binning: tuple[int, flo
     while above + inside > room and high - low > 1:
         shift = max(0, (high - low - 1).bit_length() - _DIGIT)
         counts = _count(_passes.radix_histogram, bits, cuts, 1 << _DIGIT, low, high, shift)
-        place, more = _passes.crossing(counts, k - above)
+        place, more = _kth.crossing(counts, k - above)
         above, inside, low = above + more, int(counts[place]), low + (place << shift)
         high = min(high, low + (1 << shift))
     if above + inside > room:
@@ -94,7 +94,7 @@ def _from_histogram(residual: Tensor, k: int, room: int, binning: tuple[int, flo
         return low
     candidates = _buffers(above + inside, cuts)
     starts, counts = _collect(None, r, low, candidates, cuts)
-    threshold, above, equal = _passes.kth(candidates[1].view(np.int32), starts, counts, k)
+    threshold, above, equal = _kth.kth(candidates[1].view(np.int32), starts, counts, k)
     ties = -1 if above + equal == k else k - above
     _passes.split(r, *candidates, starts, counts, threshold, ties, *kept)
     return threshold
@@ -106,13 +106,13 @@ def _first_bracket(residual: Tensor, k: int, num_bins: int, gamma: float, rule: 
     bits, cuts, top = r.view(np.int32), parts(r.size), int(_largest(r)) + 1
     if rule == "float_bits" or top == 1:
         counts = _count(_passes.radix_histogram, bits, cuts, 1 << _DIGIT, 0, top, 31 - _DIGIT)
-        place, above = _passes.crossing(counts, k)
+        place, above = _kth.crossing(counts, k)
         return place << 20, min(top, (place + 1) << 20), above, int(counts[place])
     if rule == "log_relative":
         gamma /= float(torch.linalg.vector_norm(residual, 1, dtype=torch.float64)) / r.size
     edges = bin_edges(num_bins, gamma, _float(top - 1)).view(np.int32)
     counts = _count(_passes.edge_histogram, bits, cuts, num_bins, edges)
-    place, above = _passes.crossing(counts, k)
+    place, above = _kth.crossing(counts, k)
     return int(edges[place]), top if place == num_bins - 1 else int(edges[place + 1]), above, int(counts[place])
 
 

@@ -6,7 +6,9 @@ the next guess aims at a little more than k candidates. The aim widens with ever
 
 import numpy as np
 
-from lowbit.kernels._passes import INFINITY, collect, jit, kth, largest, put_back, split
+from lowbit.kernels._jit import jit
+from lowbit.kernels._kth import kth_below
+from lowbit.kernels._passes import INFINITY, collect, largest, put_back, split
 
 THRESHOLD, SLOPE, AIM, CAUGHT, CALLS, HITS, REFUSED = range(7)
 HIT, MISS, UNSURE = range(3)
@@ -17,9 +19,15 @@ _SAFE = 1e38  # magnitudes that sum to less cannot overflow
 @jit
 def floor(history):
     """Bits of the magnitude from which on entries are candidates."""
+    return _near_threshold(history, -1.0)
+
+
+@jit
+def _near_threshold(history, sign):
+    """Bits of a magnitude below (-1) or above (1) the last threshold by as much as the aim asks for."""
     slope = history[SLOPE] if history[SLOPE] > 0 else _SLOPE
     one = np.empty(1, np.float32)
-    one[0] = history[THRESHOLD] * max(history[AIM], _AIM) ** (-1 / slope)
+    one[0] = history[THRESHOLD] * max(history[AIM], _AIM) ** (sign / slope)
     return one.view(np.int32)[0]
 
 
@@ -80,7 +88,7 @@ def settle(residual, positions, values, starts, counts, k, room, history, kept, 
     history[CAUGHT] = -total if full else total
     hit = not full and k <= total <= room
     if hit:
-        bits, above, equal = kth(values.view(np.int32), starts, counts, k)
+        bits, above, equal = kth_below(values, starts, counts, k, _near_threshold(history, 1.0))
         split(
             residual,
             positions,

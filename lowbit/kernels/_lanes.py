@@ -123,3 +123,30 @@ def split_sixteen(typing_context, positions, values, position, floor, kept, kept
 
     given = (positions, values, types.int64, types.int32, kept, kept_values, types.int64, types.int64)
     return types.int64(*given), generate
+
+
+@intrinsic
+def gather_sixteen(typing_context, values, position, ceiling, gathered, count):
+    """Append those of 16 values whose magnitude bits are < ceiling to another array.
+
+    Args:
+        values: float32 array.
+        position: of the first of the 16; int64.
+        ceiling: int32.
+        gathered: float32 array; needs room for 16 after `count`.
+        count: entries in it so far; int64.
+
+    Returns:
+        The new count.
+    """
+
+    def generate(context, builder, signature, arguments):
+        _, position, ceiling, _, count = arguments
+        memory = _Memory(context, builder, signature.args, arguments)
+        bits = memory.load(0, position)
+        small = builder.icmp_signed("<", builder.and_(bits, _splat(MAGNITUDE)), _broadcast(builder, ceiling))
+        memory.append(3, count, bits, small)
+        return builder.add(count, _number_of(builder, small))
+
+    given = (values, types.int64, types.int32, gathered, types.int64)
+    return types.int64(*given), generate

@@ -6,12 +6,12 @@ import sys
 CODE = """
 import torch
 from lowbit.compressors import make
-from lowbit.kernels import _guess, _passes
+from lowbit.kernels import _guess, _kth, _passes
 
 session = make("hggtopk")
 for scale in (1, 1, 1, 1e6):
     session.send(scale * torch.randn(500), "w", 0.05)
-functions = [f for module in (_guess, _passes) for f in vars(module).values() if hasattr(f, "stats")]
+functions = [f for module in (_guess, _kth, _passes) for f in vars(module).values() if hasattr(f, "stats")]
 hits, misses = ([sum(getattr(f.stats, kind).values()) for f in functions] for kind in ("cache_hits", "cache_misses"))
 """
 

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lowbit.compressors import make
-from lowbit.kernels import _cpu, _passes, _threads
+from lowbit.kernels import _cpu, _jit, _kth, _threads
 from lowbit.kernels import selection as ops
 
 SIZES = (1, 2, 15, 16, 17, 33, 1000, 1023, 2049, 20011)
@@ -203,5 +203,24 @@ def test_radix_steps_find_every_place():
         bits = magnitudes.astype(np.int32)
         ordered = np.sort(magnitudes)[::-1]
         for k in range(1, 61):
-            found = _passes.kth(bits, np.array([0, 20]), np.array([20, 40]), k)
+            found = _kth.kth(bits, np.array([0, 20]), np.array([20, 40]), k)
             assert found == (ordered[k - 1], (ordered > ordered[k - 1]).sum(), (ordered == ordered[k - 1]).sum())
+
+        for ceiling in (0, int(ordered[0]), int(ordered[30]), int(ordered[30]) + 1, 2**31 - 1):
+            for k in range(1, 61, 7):
+                found = _kth.kth_below(bits.view(np.float32), np.array([0, 20]), np.array([20, 40]), k, ceiling)
+                assert found == (ordered[k - 1], (ordered > ordered[k - 1]).sum(), (ordered == ordered[k - 1]).sum())
+
+
+def test_the_cache_belongs_to_the_sources(tmp_path, monkeypatch):
+    (tmp_path / "kernel.py").write_text("one = 1")
+    monkeypatch.setattr(_jit, "_FOLDER", tmp_path)
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    first = _jit._cache_folder()
+    assert first == _jit._cache_folder()
+    assert first.startswith(str(tmp_path))
+    (tmp_path / "kernel.py").write_text("one = 2")
+    assert _jit._cache_folder() != first
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/proc/nowhere")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    assert _jit._cache_folder().startswith(str(tmp_path / "own"))
