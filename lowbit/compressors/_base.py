@@ -2,8 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +11,7 @@ from lowbit.errors import NonFiniteError, UserError
 from lowbit.kernels.selection import largest_magnitude
 
 
-@dataclass(frozen=True)
-class Sparse:
+class Sparse(NamedTuple):
     """Some entries of a tensor.
 
     Args:

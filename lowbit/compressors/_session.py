@@ -70,7 +70,7 @@ class GradientCompressor:
         return self.memory.of(name, gradient, history)
 
     def _select(self, gradient: Tensor, entry: Entry, k: int) -> tuple[Tensor, Tensor | None]:
-        flat, buffers = gradient.detach(), entry.buffers
+        flat, buffers = gradient.detach() if gradient.requires_grad else gradient, entry.buffers
         if flat.ndim != 1:
             flat = flat.reshape(-1)
         if not buffers:

@@ -30,32 +30,38 @@ def select_largest(
     gradient: Tensor | None, residual: Tensor, history: Tensor, k: int, num_bins: int, gamma: float, rule: str
 ) -> tuple[Tensor, Tensor]:
     """As `lowbit.kernels.selection.select_largest`, for contiguous float32 tensors of less than 2^31 entries."""
+    size = residual.numel()
+    indices, values = torch.empty(k + LANES, dtype=torch.int32), torch.empty(k + LANES)
+    room, cuts = min(size, 4 * k + 1024), parts(size)
+    candidates = _buffers(room, cuts)
+    if len(cuts) == 1:
+        place = 0 if gradient is None else gradient.data_ptr()
+        outputs = indices.data_ptr(), values.data_ptr()
+        result = _guess.guess_at(place, residual.data_ptr(), size, history.data_ptr(), k, room, *candidates, *outputs)
+        if result == _guess.HIT:
+            return values.resize_(k), indices.resize_(k)
     g, r, past = None if gradient is None else gradient.numpy(), residual.numpy(), history.numpy()
-    kept = indices, values = np.empty(k + LANES, np.int32), np.empty(k + LANES, np.float32)
-    room = min(r.size, 4 * k + 1024)
-    past[CALLS] += 1
-    past[REFUSED] = 0
-    known = past[THRESHOLD] > 0
-    result = _try(g, r, past, k, room, kept) if known else _guess.UNSURE
+    kept = indices.numpy(), values.numpy()
+    if len(cuts) > 1:
+        result = _guess_in_parts(g, r, past, k, room, cuts, candidates, kept)
     if result == _guess.UNSURE and g is not None and _passes.largest_sum(g, r) >= _passes.INFINITY:
         past[REFUSED] = 1
         return torch.zeros(k), torch.arange(k, dtype=torch.int32)
     if result != _guess.HIT:
         if result == _guess.UNSURE and g is not None:
             residual.add_(gradient)
-        threshold = _from_histogram(residual, k, max(room, r.size // 256), (num_bins, gamma, rule), kept)
+        threshold = _from_histogram(residual, k, max(room, size // 256), (num_bins, gamma, rule), kept)
         if result == _guess.MISS:
             _guess.learn(past, threshold, k, False)
         past[THRESHOLD] = _float(threshold)
-    return torch.from_numpy(values[:k]), torch.from_numpy(indices[:k])
+    return values.resize_(k), indices.resize_(k)
 
 
-def _try(g, r, past, k: int, room: int, kept) -> int:
-    cuts = parts(r.size)
-    candidates = _buffers(room, cuts)
-    if len(cuts) == 1:
-        return _guess.guess(g, r, past, k, room, *candidates, *kept)
-    if g is not None and not _guess.is_safe(_largest(g), past):
+def _guess_in_parts(g, r, past, k: int, room: int, cuts, candidates, kept) -> int:
+    """`_guess.guess_at` by several threads."""
+    past[CALLS] += 1
+    past[REFUSED] = 0
+    if not past[THRESHOLD] > 0 or (g is not None and not _guess.is_safe(_largest(g), past)):
         return _guess.UNSURE
     starts, counts = _collect(g, r, _guess.floor(past), candidates, cuts)
     return _guess.HIT if _guess.settle(r, *candidates, starts, counts, k, room, past, *kept) else _guess.MISS

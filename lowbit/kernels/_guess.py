@@ -5,9 +5,11 @@ the next guess aims at a little more than k candidates. The aim widens with ever
 """
 
 import numpy as np
+from numba import carray
 
 from lowbit.kernels._jit import jit
 from lowbit.kernels._kth import kth_below
+from lowbit.kernels._lanes import LANES, pointer
 from lowbit.kernels._passes import INFINITY, collect, largest, put_back, split
 
 THRESHOLD, SLOPE, AIM, CAUGHT, CALLS, HITS, REFUSED = range(7)
@@ -108,12 +110,36 @@ def settle(residual, positions, values, starts, counts, k, room, history, kept, 
 
 
 @jit
-def guess(gradient, residual, history, k, room, positions, values, kept, kept_values):
-    """All of it for an array in one part: HIT, MISS, or UNSURE with nothing changed when a sum may not be finite."""
-    if gradient is not None and not is_safe(largest(gradient.view(np.int32)), history):
+def guess_at(gradient, residual, size, history, k, room, positions, values, kept, kept_values):
+    """All of it for tensors in one part: HIT, MISS, or UNSURE, with nothing done, without a past or a safe sum.
+
+    Addresses of data stand for all tensors but the candidates' buffers: to make arrays of them takes longer in Python
+    than the selection from 10,000 entries.
+
+    Args:
+        gradient: address of float32, shape (size,); 0 to add nothing.
+        residual: address of float32, shape (size,).
+        size: N.
+        history: address of float64, shape (REFUSED + 1,).
+        k: entries to keep.
+        room: candidates that there may be.
+        positions: int32 array for candidates.
+        values: float32 array for candidates.
+        kept: address of int32, with room for 16 more than k.
+        kept_values: address of float32, likewise.
+    """
+    past, r = carray(pointer(history), REFUSED + 1, np.float64), carray(pointer(residual), size, np.float32)
+    past[CALLS] += 1
+    past[REFUSED] = 0
+    if not past[THRESHOLD] > 0:
         return UNSURE
     starts, counts = np.zeros(1, np.int64), np.empty(1, np.int64)
-    counts[0] = collect(gradient, residual, floor(history), 0, residual.size, positions, values)
-    if settle(residual, positions, values, starts, counts, k, room, history, kept, kept_values):
-        return HIT
-    return MISS
+    if gradient:
+        g = carray(pointer(gradient), size, np.float32)
+        if not is_safe(largest(g.view(np.int32)), past):
+            return UNSURE
+        counts[0] = collect(g, r, floor(past), 0, size, positions, values)
+    else:
+        counts[0] = collect(None, r, floor(past), 0, size, positions, values)
+    indices, chosen = carray(pointer(kept), k + LANES, np.int32), carray(pointer(kept_values), k + LANES, np.float32)
+    return HIT if settle(r, positions, values, starts, counts, k, room, past, indices, chosen) else MISS

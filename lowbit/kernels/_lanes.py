@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 LANES = 16
 MAGNITUDE = 0x7FFFFFFF  # every bit of a float32 but its sign; integers of this form are ordered like magnitudes
-_I1, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
+_I1, _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 _FLOATS, _INTS, _MASK = (ir.VectorType(element, LANES) for element in (ir.FloatType(), _I32, _I1))
 _ANY = ir.Constant(_INTS, ir.Undefined)
 
@@ -123,6 +123,16 @@ def split_sixteen(typing_context, positions, values, position, floor, kept, kept
 
     given = (positions, values, types.int64, types.int32, kept, kept_values, types.int64, types.int64)
     return types.int64(*given), generate
+
+
+@intrinsic
+def pointer(typing_context, address):
+    """The address of a tensor's data as a pointer that `numba.carray` takes."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], _I8.as_pointer())
+
+    return types.voidptr(types.int64), generate
 
 
 @intrinsic

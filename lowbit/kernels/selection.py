@@ -91,6 +91,15 @@ def _index_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def _select_on_cpu(gradient, residual, history, k, num_bins, gamma, rule):
+    assert residual.is_contiguous()
+    assert history.is_contiguous()
+    assert history.dtype == torch.float64
+    if gradient is not None:
+        assert gradient.is_contiguous()
+        assert gradient.dtype == residual.dtype
+        assert gradient.shape == residual.shape
+    assert history.numel() >= SLOTS
+    assert 1 <= k <= residual.numel()
     if residual.dtype == torch.float32 and residual.numel() < 2**31:
         return _cpu.select_largest(gradient, residual, history, k, num_bins, gamma, rule)
     return reference(gradient, residual, history, k)

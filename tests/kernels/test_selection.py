@@ -156,6 +156,16 @@ def test_float64_and_steps_without_a_gradient_follow_the_reference():
         assert torch.equal(values.abs().sort(descending=True).values, expected)
 
 
+@pytest.mark.parametrize(
+    ("gradient", "k"),
+    [(torch.zeros(10, dtype=torch.float64), 3), (torch.zeros(9), 3), (torch.zeros(20)[::2], 3), (torch.zeros(10), 11)],
+    ids=["dtype", "size", "strides", "k"],
+)
+def test_memory_is_read_only_where_it_is_what_it_seems(gradient, k):
+    with pytest.raises(AssertionError):
+        ops.select_largest(gradient, torch.zeros(10), torch.zeros(ops.SLOTS, dtype=torch.float64), k)
+
+
 def test_shapes_are_known_without_computing():
     with FakeTensorMode():
         residual, past = torch.empty(100), torch.empty(ops.SLOTS, dtype=torch.float64)
