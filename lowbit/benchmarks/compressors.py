@@ -20,7 +20,7 @@ from lowbit.train.machine import keep_freed_memory
 SIZES, DENSITIES = (10_000, 100_000, 1_000_000, 10_000_000), (0.001, 0.01, 0.05)
 NAMES = tuple(dict.fromkeys(["hggtopk", *HISTORICAL, *catalog.available("compressors")]))
 _ENTRIES, _TOGETHER = 40_000_000, 100_000  # entries in all rounds of a contestant, and at least in one measurement
-_BUFFERS, _SETTLE = 4, 12
+_BUFFERS, _SETTLE = 4, 30
 
 
 def cases(
