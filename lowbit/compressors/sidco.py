@@ -4,7 +4,8 @@
     d_1 = ... = d_{M-1} = first,   d_1 ... d_M = k / N
 
 Every `interval` calls the number of stages goes up by one when more than (1 + tolerance) k entries were sent in the
-mean, and down when fewer than (1 - tolerance) k: a tail heavier than the fit needs more stages.
+mean, and down when fewer than (1 - tolerance) k: a tail heavier than the fit needs more stages. Of a residual, whose
+tail is cut off at the last threshold, a single stage at a small density may send nothing for long.
 
 **Differs from the paper**: of its three distributions the double exponential alone; as many stages as leave a density
 below 1 for the last.

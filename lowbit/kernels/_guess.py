@@ -87,8 +87,9 @@ def settle(residual, positions, values, starts, counts, k, room, history, kept, 
         full |= counts[part] < 0
         counts[part] = max(counts[part], -1 - counts[part])
         total += counts[part]
+    full |= total > room  # several parts together
     history[CAUGHT] = -total if full else total
-    hit = not full and k <= total <= room
+    hit = not full and total >= k
     if hit:
         bits, above, equal = kth_below(values, starts, counts, k, _near_threshold(history, 1.0))
         split(
