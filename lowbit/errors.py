@@ -11,3 +11,7 @@ class SettingError(UserError, ValueError):
 
 class MissingExtraError(UserError, ImportError):
     """A setting asks for an optional package that is not installed."""
+
+
+class NonFiniteError(UserError, FloatingPointError):
+    """A gradient has a NaN or an infinite entry, or would overflow what it is added to; nothing was changed."""

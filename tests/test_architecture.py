@@ -28,7 +28,10 @@ LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 # A quantizer has its backward from a surrogate; manifests tell prepared datasets apart; the rest is one concern.
 NEIGHBOURS = {("quantizers", "surrogates"), ("manifest", "data")}
 NEIGHBOURS |= {(a, b) for a in LEVELS[2] for b in LEVELS[2]} | {(a, b) for a in LEVELS[0] for b in LEVELS[0]}
-VARIANT_FAMILIES = ("softmaxes", "quantizers", "surrogates", "models", "data", "estimators", "problems")
+VARIANT_FAMILIES = (
+    *("softmaxes", "quantizers", "surrogates", "compressors", "feedback"),
+    *("models", "data", "estimators", "problems"),
+)
 
 
 def part(path: Path) -> str:
@@ -85,6 +88,12 @@ def test_no_torch_where_it_would_cost_seconds(name):
     for path in FILES:
         if part(path) == name:
             assert not [i for i in imports(path) if i.split(".")[0] in ("torch", "torchvision")], path
+
+
+def test_compilers_of_kernels_stay_among_the_kernels():
+    for path in FILES:
+        if part(path) != "kernels":
+            assert not [i for i in imports(path) if i.split(".")[0] in ("numba", "llvmlite", "triton")], path
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import broken_compressors
 import broken_models as bad_models
 import broken_surrogates
 import broken_variants as bad
@@ -81,6 +82,7 @@ BROKEN = {
     "sign of zero is zero": partial(quantizers.check_binary, bad.SignOfZeroIsZero()),
     "three levels in a bit": partial(quantizers.check_codes, bad.Misread()),
     **broken_surrogates.CONTROLS,
+    **broken_compressors.CONTROLS,
     "layer: scale carries gradient": partial(
         layers.check_straight_through, "linear", bad.ScaleCarriesGradient(), NoQuantizer()
     ),

@@ -29,7 +29,7 @@ def class_of(family: str, name: str) -> type:
 
 
 def test_the_families_of_this_page_are_found():
-    assert {"softmaxes", "quantizers", "surrogates", "models", "data"} <= set(FAMILIES)
+    assert {"softmaxes", "quantizers", "surrogates", "models", "data", "compressors", "feedback"} <= set(FAMILIES)
 
 
 @each_variant

@@ -1,0 +1,145 @@
+"""A compressor and a feedback with the memory of one model: compensate, select, update."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lowbit.compressors._base import Compressor, Sparse, demand_finite_sum, entries_of
+from lowbit.errors import NonFiniteError, UserError
+from lowbit.feedback._base import Feedback
+from lowbit.feedback._memory import Entry, Memory
+
+
+class GradientCompressor:
+    """Sends few entries of every gradient, and keeps what it does not send as its feedback says.
+
+    Args:
+        compressor: what chooses entries.
+        feedback: what is kept of the others.
+        nonfinite: what a gradient with NaN or infinite entries does: `raise`, or `skip`, which sends zeros at the first
+            k indices. Neither changes what is kept.
+    """
+
+    def __init__(self, compressor: Compressor, feedback: Feedback, nonfinite: Literal["raise", "skip"] = "raise"):
+        self.compressor = compressor
+        self.feedback = feedback
+        self.nonfinite = nonfinite
+        self.memory = Memory(feedback.buffers)
+        self._sent: dict[str, Sparse] = {}
+
+    def send(
+        self, gradient: Tensor, name: str, density: float, *, epoch: int | None = None, scale: float = 1.0
+    ) -> Sparse:
+        """What is sent of a gradient.
+
+        Args:
+            gradient: any shape and strides; not changed.
+            name: of its parameter: the same at every step, one for each.
+            density: fraction of entries to send, in (0, 1].
+            epoch: of training, from 0, for a feedback whose density warms up; None for the density as given.
+            scale: loss scale that the gradient is in units of; what is kept follows it.
+
+        Returns:
+            Values of the gradient's dtype, of float32 for narrower ones.
+
+        Raises:
+            NonFiniteError: for NaN or infinite entries, with the name; nothing has changed then.
+            UserError: for a density out of range, or another shape than the name had before.
+        """
+        k = entries_of(density if epoch is None else self.feedback.density(density, epoch), gradient.numel())
+        entry = self._entry(gradient, name)
+        entry.rescale(scale)
+        try:
+            values, indices = self._select(gradient, entry, k)
+        except NonFiniteError as error:
+            if self.nonfinite == "raise":
+                raise NonFiniteError(f"gradient of {name}: {error}") from None
+            dtype = torch.promote_types(gradient.dtype, torch.float32)
+            values = torch.zeros(k, dtype=dtype, device=gradient.device)
+            indices = torch.arange(k, dtype=torch.int32, device=gradient.device)
+            return Sparse(values, indices, gradient.shape)
+        sparse = Sparse(values, indices, gradient.shape)
+        if entry.buffers:
+            self._sent[name] = sparse
+        return sparse
+
+    def _entry(self, gradient: Tensor, name: str) -> Entry:
+        known = self.memory.entries.get(name)
+        history = self.compressor.start(name) if known is None else known.history
+        return self.memory.of(name, gradient, history)
+
+    def _select(self, gradient: Tensor, entry: Entry, k: int) -> tuple[Tensor, Tensor | None]:
+        flat, buffers = gradient.detach() if gradient.requires_grad else gradient, entry.buffers
+        if flat.ndim != 1:
+            flat = flat.reshape(-1)
+        if not buffers:
+            flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
+            return self.compressor.select(flat, k, entry.history)
+        residual = buffers["residual"]
+        if len(buffers) > 1:  # the increment changes the others before a compressor can look at it
+            demand_finite_sum(residual, flat)
+        sent = self.compressor.select_from(residual, self.feedback.increment(flat, buffers), k, entry.history)
+        self.feedback.sent(sent[1], buffers)
+        return sent
+
+    def compress(self, tensor: Tensor, name: str, ratio: float = 0.05, inplace: bool = False):
+        """The call of the field's code: (tensor, indexes, values).
+
+        Args:
+            tensor: gradient, any shape.
+            name: of its layer.
+            ratio: density.
+            inplace: whether the tensor becomes the compensated gradient, as in that code.
+
+        Returns:
+            The tensor itself, int64 indexes (None for all entries), and values.
+        """
+        sparse = self.send(tensor, name, ratio)
+        if inplace:
+            kept = self.memory.entries[name].buffers.get("residual")
+            with torch.no_grad():
+                tensor.copy_(sparse.dense() if kept is None else sparse.dense() + kept.view(tensor.shape))
+        return tensor, None if sparse.indices is None else sparse.indices.long(), sparse.values
+
+    def decompress(self, values: Tensor, indexes: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+        """The dense tensor of what was sent; values of repeated indexes are added."""
+        return Sparse(values, indexes, torch.Size(shape)).dense()
+
+    @torch.no_grad()
+    def add_residuals(self, included_indexes: Tensor, name: str) -> None:
+        """Take back into the residual what was sent last under a name but is not among the included indexes.
+
+        Raises:
+            UserError: when nothing was sent under that name, or nothing is kept.
+        """
+        if name not in self._sent:
+            raise UserError(
+                f"add_residuals({name!r}): nothing was sent under this name; call compress with a feedback first"
+            )
+        sparse = self._sent[name]
+        indices = torch.arange(sparse.numel, device=sparse.values.device) if sparse.indices is None else sparse.indices
+        refused = ~torch.isin(indices.long(), included_indexes.long())
+        self.memory.entries[name].buffers["residual"][indices[refused]] += sparse.values[refused]
+
+    def stats(self, name: str) -> dict[str, float]:
+        """Entries sent last under a name, the smallest magnitude among them, and what the compressor counts."""
+        numbers = self.compressor.stats(self.memory.entries[name].history)
+        if name in self._sent:
+            values = self._sent[name].values
+            numbers |= {"nnz": float(values.numel()), "threshold": float(values.abs().min()) if values.numel() else 0.0}
+        return numbers
+
+    def clear(self, name: str | None = None) -> None:
+        """Forget what is kept of one parameter, or of all."""
+        self.memory.clear(name)
+        self._sent = {} if name is None else {n: s for n, s in self._sent.items() if n != name}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What is kept, as tensors; of this process alone."""
+        return self.memory.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state: the same bits as without the interruption."""
+        self.memory.load_state_dict(state)
+        self._sent.clear()
