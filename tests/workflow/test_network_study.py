@@ -2,7 +2,6 @@
 
 import copy
 import re
-import shutil
 
 import pytest
 
@@ -56,8 +55,6 @@ NETWORKS = [f"{kind}_{width}" for kind in ("fwba", "bwba") for width in (8, 16)]
 
 
 def test_the_full_grid_plans(finished):
-    (finished.folder / "studies").mkdir()
-    shutil.copy(ROOT / "studies/estimators_resnet.yaml", finished.folder / "studies")
     full = copy.copy(finished)
     full.config = ["--configfile", "studies/estimators_resnet.yaml"]
     planned = full.planned("results/estimators_resnet/summary.txt", "--config", "data_root=data", "device=cpu")
