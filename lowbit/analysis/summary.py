@@ -1,5 +1,6 @@
 """Verdicts as text for a terminal, and as a reStructuredText table for the report."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -52,16 +53,21 @@ def _lines(verdict: Verdict) -> list[str]:
     return [*lines, f"    {verdict.note}"] if verdict.note else lines
 
 
-_COLUMNS = 4  # tasks beside each other that a page has room for
+_COLUMNS, _TABLES = 4, 2  # tasks beside each other and studies below each other that a page has room for
 
 
 def rst(verdicts: Sequence[Verdict]) -> str:
     """A table per study, small enough for all to stand on a report's first page, which does not scroll to its top.
 
-    One study of few tasks has claims down and tasks across, with intervals; else outcomes stand in one column.
+    One study of few tasks has claims down and tasks across, with intervals; of several, outcomes stand in one column;
+    many have a row each, with how often each outcome occurs.
     """
     lines = []
     studies = [(study, list(of_study)) for study, of_study in groupby(verdicts, key=lambda v: v.study)]
+    if len(studies) > _TABLES:
+        rows = [["Study", "Claims and tasks", "Verdicts"]]
+        rows += [[_escaped(study), str(len(group)), _counts(group)] for study, group in studies]
+        return "\n".join([".. list-table::", "   :header-rows: 1", "", *_table(rows), ""])
     for study, group in studies:
         by_place = {(v.claim, v.task): v for v in group}
         claims, tasks = (list(dict.fromkeys(keys)) for keys in zip(*by_place, strict=True))
@@ -73,10 +79,18 @@ def rst(verdicts: Sequence[Verdict]) -> str:
         else:
             rows = [["Claim", "Verdicts"]]
             rows += [[_escaped(claim), _outcomes(group, claim, len(tasks) <= _COLUMNS)] for claim in claims]
-        for row in rows:
-            lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(row)]
-        lines += [""]
+        lines += [*_table(rows), ""]
     return "\n".join(lines)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"   {'* -' if i == 0 else '  -'} {cell}" for row in rows for i, cell in enumerate(row)]
+
+
+def _counts(verdicts: Sequence[Verdict]) -> str:
+    """How often each outcome occurs, the most frequent first."""
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    return "; ".join(f"**{outcome}** {count}" for outcome, count in counts.most_common())
 
 
 def _cell(verdict: Verdict | None) -> str:

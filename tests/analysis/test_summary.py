@@ -76,6 +76,15 @@ def test_the_command_writes_prints_and_tabulates(finished, tmp_path, capsys):
     assert "digits_resnet18" in page.decode()
 
 
+def test_many_studies_have_a_row_each():
+    outcomes = {"one_study": ["supported"] * 3 + ["refuted"], "two": ["inconclusive"], "three": ["withheld", "refuted"]}
+    records = [replace(RECORD, study=s, verdict=outcome) for s, all_of_it in outcomes.items() for outcome in all_of_it]
+    page = publish_string(summary.rst(records), writer="html", settings_overrides={"halt_level": 2}).decode()
+    assert page.count("<tr>") == 1 + 3
+    assert "<strong>supported</strong> 3; <strong>refuted</strong> 1" in page
+    assert "one_study" in page
+
+
 def test_a_file_that_is_no_verdict_file_is_refused(tmp_path):
     path = tmp_path / "softmax.json"
     path.write_text('{"verdicts": [{"claim": "x"}]}')
