@@ -1,7 +1,6 @@
 """Compressors that draw numbers: what they draw follows from a seed, a name and a count."""
 
 import zlib
-from abc import abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -28,7 +27,3 @@ class RandomCompressor(Compressor):
         """The generator of this draw; the next call gives that of the next one."""
         history[_DRAWS] += 1
         return np.random.default_rng([self.seed, *(int(n) for n in history[_NAME : _DRAWS + 1])])
-
-    @abstractmethod
-    def choose(self, x: Tensor, k: int, history: Tensor, latest: Tensor) -> Tensor:
-        """As of `Compressor.choose`."""

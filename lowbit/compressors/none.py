@@ -1,7 +1,5 @@
 """No compression: every entry is sent, in order and without indices."""
 
-from typing import ClassVar
-
 from torch import Tensor
 
 from lowbit.compressors._base import Compressor
@@ -11,8 +9,6 @@ from lowbit.variant import variant
 @variant
 class NoCompressor(Compressor):
     """Everything is sent."""
-
-    exact: ClassVar[bool] = False
 
     def choose(self, x: Tensor, k: int, history: Tensor, latest: Tensor) -> None:
         """All."""

@@ -18,11 +18,6 @@ class Feedback(ABC):
 
     buffers: ClassVar[tuple[str, ...]] = ()
 
-    @property
-    def keeps_residual(self) -> bool:
-        """Whether what is not sent is kept at all."""
-        return "residual" in self.buffers
-
     @abstractmethod
     def increment(self, gradient: Tensor, buffers: dict[str, Tensor]) -> Tensor:
         """What a gradient adds to the residual.

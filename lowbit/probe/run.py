@@ -99,10 +99,11 @@ def _measure(point: ProbeSpec, whole: ProbeSpec, reference_folder: Path, number:
             key = arm.surrogate.model_dump_json()
             if key not in cache:
                 surrogate = catalog.build("surrogates", arm.surrogate)
-                sources = {"batch": problem.objective, "held out": problem.held_out_objective}
+                sources = {"batch": problem, "held out": problem.held_out()}
+                draws = {purpose: stream(point.seed, purpose, batch) for purpose in sources}
                 cache[key] = tuple(
-                    pose(start, surrogate, stream(point.seed, purpose, batch), point.batch_size, point.tensors)
-                    for purpose, pose in sources.items()
+                    source.objective(start, surrogate, draws[purpose], point.batch_size, point.tensors)
+                    for purpose, source in sources.items()
                 )
             return cache[key]
 

@@ -47,19 +47,9 @@ class Problem(ABC):
             names: tensors to study; all that the problem offers by default.
         """
 
-    def held_out_objective(
-        self,
-        tensors: Parameters,
-        surrogate: Surrogate,
-        generator: torch.Generator,
-        batch_size: int,
-        names: tuple[str, ...] | None = None,
-    ) -> Objective:
-        """The loss on samples that no batch of `objective` can contain; arguments as there.
-
-        Where samples are drawn from a distribution, every batch is new.
-        """
-        return self.objective(tensors, surrogate, generator, batch_size, names)
+    def held_out(self) -> "Problem":
+        """The same problem on samples that no batch of this one contains: itself, where every batch is drawn anew."""
+        return self
 
 
 class NetworkProblem(ABC):

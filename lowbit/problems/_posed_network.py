@@ -1,5 +1,7 @@
 """The problem of one layer of a known network: its start, and the loss on batches of its training images."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -34,8 +36,8 @@ class PosedNetwork(Problem):
     ):
         self._trained, self._pretrained, self._coordinates = trained, pretrained, coordinates
         self._calibration_images = calibration_images
-        self._kept_for: Parameters | None = None
-        self._kept: dict[tuple[str, ...], StudiedNetwork] = {}
+        self._half = 0
+        self._kept: dict[tuple[str, ...], tuple[Parameters, StudiedNetwork]] = {}
         self.name = self._resolved(layer)
 
     def _resolved(self, layer: int | str) -> str:
@@ -96,38 +98,27 @@ class PosedNetwork(Problem):
         batch_size: int,
         names: tuple[str, ...] | None = None,
     ) -> NetworkObjective:
-        """The loss on a batch from the first half of the training split."""
-        return self._objective(0, tensors, surrogate, generator, batch_size, names)
-
-    def held_out_objective(
-        self,
-        tensors: Parameters,
-        surrogate: Surrogate,
-        generator: torch.Generator,
-        batch_size: int,
-        names: tuple[str, ...] | None = None,
-    ) -> NetworkObjective:
-        """The loss on a batch from the second half."""
-        return self._objective(1, tensors, surrogate, generator, batch_size, names)
-
-    def _objective(
-        self, half: int, tensors: Parameters, surrogate: Surrogate, generator: torch.Generator, batch_size: int,
-        names: tuple[str, ...] | None,
-    ) -> NetworkObjective:  # fmt: skip
+        """The loss on a batch from one half of the training split."""
         studied = names or (self.name,)
         unknown = sorted(set(studied) - tensors.keys())
         if unknown:
             allowed = self._trained.parameters
             raise SettingError(f"tensors: no such tensors {unknown}; {catalog.suggestion(unknown[0], allowed)}")
-        batch = Batch(self._network(tensors, studied), *self._drawn(half, generator, batch_size))
+        batch = Batch(self._network(tensors, studied), *self._drawn(self._half, generator, batch_size))
         return NetworkObjective(batch, surrogate)
 
+    def held_out(self) -> "PosedNetwork":
+        """The same layer on the other half of the training split."""
+        other = copy.copy(self)
+        other._half = 1 - self._half
+        return other
+
     def _network(self, tensors: Parameters, names: tuple[str, ...]) -> StudiedNetwork:
-        """The network in a state; kept for as long as the state is asked for, since every batch has the same."""
-        if self._kept_for is not tensors:
-            self._kept_for, self._kept = tensors, {}
-        if names not in self._kept:
+        """The network in a state; kept until another state is asked for, since every batch has the same."""
+        state_of, network = self._kept.get(names, (None, None))
+        if state_of is not tensors:
             subset = {n: tensors.get(f"{_SUBSET}{n}") for n in names}
             state = {n: t for n, t in tensors.items() if not n.startswith(_SUBSET)}
-            self._kept[names] = StudiedNetwork(self._trained.module(), self._trained.module(), state, subset)
-        return self._kept[names]
+            network = StudiedNetwork(self._trained.module(), self._trained.module(), state, subset)
+            self._kept[names] = tensors, network
+        return network

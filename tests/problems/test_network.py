@@ -177,7 +177,7 @@ def test_held_out_images_are_no_images_of_batches(data):
     start, halves = problem.start(0), problem._trained.halves()
     assert not set(halves[0].tolist()) & set(halves[1].tolist())
     assert len(halves[0]) + len(halves[1]) == len(problem._trained._arrays["labels"])
-    for pose, half in zip((problem.objective, problem.held_out_objective), halves, strict=True):
+    for pose, half in zip((problem.objective, problem.held_out().objective), halves, strict=True):
         drawn = {image.numpy().tobytes() for image in pose(start, Window(), stream(0, "batch"), 500)._batch.images}
         assert drawn <= {image.numpy().tobytes() for image in problem._trained.images(half)[0]}
     with pytest.raises(SettingError, match="must be at most"):
