@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml envs/constraints.txt
 	@touch $@
 
 test: $(INSTALLED)
-	python -m pytest $(ARGS)
+	python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 lint: $(INSTALLED)
 	ruff check .

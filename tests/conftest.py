@@ -14,11 +14,13 @@ _skipped: list[str] = []
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what needs a GPU where there is none."""
+    """Skip what needs a GPU where there is none; tests that share fixtures run in one process."""
     without_gpu = not os.path.isdir("/proc/driver/nvidia/gpus")  # noqa: PTH112
     for item in items:
         if item.get_closest_marker("gpu") and without_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a GPU: no NVIDIA device on this machine"))
+        of_workflow = item.get_closest_marker("workflow")
+        item.add_marker(pytest.mark.xdist_group("workflow" if of_workflow else str(item.path)))
 
 
 def pytest_runtest_logreport(report):
