@@ -13,14 +13,16 @@ MAY_BE_SKIPPED = ("needs a GPU",)
 _skipped: list[str] = []
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Skip what needs a GPU where there is none; tests that share fixtures run in one process."""
+    """Skip what needs a GPU where there is none; what shares a fixture runs in one process, the longest first."""
     without_gpu = not os.path.isdir("/proc/driver/nvidia/gpus")  # noqa: PTH112
     for item in items:
         if item.get_closest_marker("gpu") and without_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a GPU: no NVIDIA device on this machine"))
-        of_workflow = item.get_closest_marker("workflow")
-        item.add_marker(pytest.mark.xdist_group("workflow" if of_workflow else str(item.path)))
+        shared = "finished" if "finished" in item.fixturenames else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(shared))
+    items.sort(key=lambda item: ("finished" not in item.fixturenames, item.get_closest_marker("workflow") is None))
 
 
 def pytest_runtest_logreport(report):

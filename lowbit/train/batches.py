@@ -123,6 +123,8 @@ class ImageBatches(Batches):
     def _training_batch(self, indices: Tensor, step: int, epoch: int) -> Batch:
         train = self.spec.train
         images, labels = self._read("train", indices.numpy())
+        if not (train.crop_padding or train.horizontal_flip or train.mixup):
+            return Batch(self._normalised(images), labels, labels)
         draws = generator(self.spec.seed, "augment", step)
         if train.crop_padding:
             images = _random_crop(images, train.crop_padding, draws)

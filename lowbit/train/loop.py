@@ -167,7 +167,9 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     gradients = [p.grad for p in parameters if p.grad is not None]
     vectors = [g for g in gradients if g.dim() == 1]
     whole = [g for g in gradients if g.dim() != 1]
-    return nn.utils.get_total_norm([*whole, torch.cat(vectors)] if vectors else whole)
+    # `nn.utils.get_total_norm` calls each norm from Python on a CPU; this is the call that it makes on a GPU.
+    norms = torch._foreach_norm([*whole, torch.cat(vectors)] if vectors else whole)
+    return torch.linalg.vector_norm(torch.stack(norms))
 
 
 def _total(parts: list[Tensor], batch: Batch) -> Tensor:
@@ -180,7 +182,7 @@ def read_from_device(
 ) -> tuple[dict[str, Any], ...]:
     """The records of a window of steps: the one place where the loop waits for the device."""
     clip = run.spec.train.clip_norm
-    numbers = iter(torch.stack([tensor for _, tensors in pending for tensor in tensors]).tolist())
+    numbers = (tensor.item() for _, tensors in pending for tensor in tensors)
     records = []
     for (record, _), loss, correct, norm in zip(pending, numbers, numbers, numbers, strict=True):
         results = results_of(loss / record[run.unit], correct / record[run.unit], run.unit)
