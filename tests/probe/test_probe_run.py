@@ -7,6 +7,7 @@ import pytest
 
 from lowbit import manifest
 from lowbit.commands.probe import run as probe_command
+from lowbit.errors import SettingError
 from lowbit.probe import reference
 from lowbit.probe import run as runner
 from lowbit.probe_spec import ProbeSpec
@@ -148,6 +149,12 @@ def test_a_descent_reaches_the_minimum(tmp_path):
 def test_a_wrong_axis_is_explained():
     with pytest.raises(ValueError, match=r"axes\.estimator\.epsilonn: must be one of epsilon"):
         _ = SPEC.model_copy(update={"axes": {"estimator.epsilonn": (1.0,)}}).estimators
+
+
+def test_a_network_that_the_spec_does_not_know_is_explained(tmp_path):
+    spec = SPEC.model_copy(update={"problem": {"name": "network", "of": "digits_xnor"}, "axes": {}})
+    with pytest.raises(SettingError, match="'digits_xnor'.* trained by the pipeline.* --spec results/estimator"):
+        reference.write(ProbeSpec.model_validate(spec.model_dump()), tmp_path)
 
 
 def test_the_command_makes_what_is_missing(tmp_path, capsys):
