@@ -33,7 +33,7 @@ def problem_of(point: ProbeSpec, data: Path) -> Problem:
         return problem
     if point.network is None:
         raise SettingError(
-            f"problem.of: this spec knows the networks {sorted(point.networks)}, and not {point.problem.of!r}: networks "
+            f"problem.of: this spec knows the networks {sorted(point.networks)}, not {point.problem.of!r}: networks "
             "are trained by the pipeline, so name the task in a probe of the configuration, or start from the spec of "
             "such a run: --spec results/estimator/<task>/<arm>/spec.json"
         )

@@ -153,7 +153,7 @@ def test_a_wrong_axis_is_explained():
 
 def test_a_network_that_the_spec_does_not_know_is_explained(tmp_path):
     spec = SPEC.model_copy(update={"problem": {"name": "network", "of": "digits_xnor"}, "axes": {}})
-    with pytest.raises(SettingError, match=r"'digits_xnor'.* trained by the pipeline.* --spec results/estimator"):
+    with pytest.raises(SettingError, match=r"not 'digits_xnor'.* trained by the pipeline.* --spec results/estimator"):
         reference.write(ProbeSpec.model_validate(spec.model_dump()), tmp_path)
 
 
