@@ -263,7 +263,8 @@ def test_pretraining_is_paid_for_in_epochs(overlay):
 def test_networks_that_are_measured_are_pretrained():
     config = validate(DEFAULT)
     of_network = [r for r in config.pretraining if r.task == "digits_xnor"]
-    assert [r.path for r in of_network] == [f"pretrain/digits_xnor/seed{s}" for s in range(3)]
+    seeds = DEFAULT["studies"]["estimator"]["probes"]["xnor"]["seeds"]
+    assert [r.path for r in of_network] == [f"pretrain/digits_xnor/seed{s}" for s in range(seeds)]
     for run in config.runs:
         measured = getattr(run, "networks", {})
         assert bool(measured) == (run.task == "xnor")
