@@ -14,8 +14,8 @@ from lowbit.kernels._passes import INFINITY, collect, largest, put_back, split
 
 THRESHOLD, SLOPE, AIM, CAUGHT, CALLS, HITS, REFUSED = range(7)
 HIT, MISS, UNSURE = range(3)
-_SLOPE, _AIM, _MOST_AIM = 8.0, 1.25, 3.0
-_SAFE = 1e38  # magnitudes that sum to less cannot overflow
+FIRST_SLOPE, LEAST_AIM, MOST_AIM = 8.0, 1.25, 3.0
+SAFE = 1e38  # magnitudes that sum to less cannot overflow
 
 
 @jit
@@ -27,9 +27,9 @@ def floor(history):
 @jit
 def _near_threshold(history, sign):
     """Bits of a magnitude below (-1) or above (1) the last threshold by as much as the aim asks for."""
-    slope = history[SLOPE] if history[SLOPE] > 0 else _SLOPE
+    slope = history[SLOPE] if history[SLOPE] > 0 else FIRST_SLOPE
     one = np.empty(1, np.float32)
-    one[0] = history[THRESHOLD] * max(history[AIM], _AIM) ** (sign / slope)
+    one[0] = history[THRESHOLD] * max(history[AIM], LEAST_AIM) ** (sign / slope)
     return one.view(np.int32)[0]
 
 
@@ -38,7 +38,7 @@ def is_safe(most, history):
     """Whether a gradient of this largest magnitude (bits) keeps every sum finite, judged by the last threshold."""
     bits = np.empty(1, np.int32)
     bits[0] = most
-    return most < INFINITY and bits.view(np.float32)[0] + history[THRESHOLD] < _SAFE
+    return most < INFINITY and bits.view(np.float32)[0] + history[THRESHOLD] < SAFE
 
 
 @jit
@@ -51,14 +51,14 @@ def learn(history, threshold, k, hit):
     guessed[0], found[0] = floor(history), threshold
     distance = np.log(np.float64(found.view(np.float32)[0]) / guessed.view(np.float32)[0])
     excess = np.log(max(abs(history[CAUGHT]), 1.0) / k)
-    slope = history[SLOPE] if history[SLOPE] > 0 else _SLOPE
+    slope = history[SLOPE] if history[SLOPE] > 0 else FIRST_SLOPE
     if abs(excess) > 1e-3 and excess * distance > 0:
         steeper = max(slope, excess / distance) if history[CAUGHT] < 0 else 0.5 * (slope + excess / distance)
         history[SLOPE] = min(max(steeper, 0.5), 200.0)
     least = 1.1 + 2.0 / np.sqrt(k)
     beyond = max(history[AIM], least) - 1
     if history[CAUGHT] > 0:
-        history[AIM] = min(max(1 + (0.98 if hit else 1.5) * beyond, least), _MOST_AIM)
+        history[AIM] = min(max(1 + (0.98 if hit else 1.5) * beyond, least), MOST_AIM)
     history[HITS] += hit
     history[THRESHOLD] = found.view(np.float32)[0]
 

@@ -1,0 +1,113 @@
+"""`lowbit::select_largest` and `lowbit::largest_magnitude` on a CUDA device: which kernels are launched, in what order.
+
+    largest, guess     4 bytes an entry: is the gradient finite; a floor a little below the last threshold
+    collect           12 bytes an entry, with a guess: add, and gather candidates from the floor on
+    histogram, pick    8 bytes an entry without a guess, 4 after one that missed: the bin of the k-th largest
+    collect           12 or 4 bytes an entry, as above: only now is anything written, if every sum is finite
+    histogram, pick   twice more: the other digits, among the candidates
+    count, scan, emit  the selection, ascending by index
+
+All launches are made at every call, and what is not needed leaves at once, as the state on the device says: nothing is
+read back, sizes of allocations follow from N and k alone, and a call can be captured in a CUDA graph. Bins are
+float-bit bins whatever the rule: they need no pass for the largest magnitude, and change no result.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from lowbit.kernels.triton import _order, _passes, _steps
+from lowbit.kernels.triton._layout import MOST, STATE, TABLE
+
+TILE = 4096  # entries
+PROGRAMS = 1024  # at most: a few for each multiprocessor
+_CHUNK = 1024  # tiles that are scanned at once
+DIGITS = ((20, 2048), (10, 1024), (0, 1024))  # shift and number of bins of each digit of a magnitude's 31 bits
+
+Launch = Callable[..., None]
+
+
+def launch(kernel: Any, programs: int, *arguments: Any, **settings: Any) -> None:
+    """Start a kernel on the current stream."""
+    kernel[(programs,)](*arguments, **settings)
+
+
+def room_for(size: int, k: int) -> int:
+    """Candidates that there is room for, of a segment."""
+    return min(size, 4 * k + 1024)
+
+
+def layout_of(sizes: Sequence[int], ks: Sequence[int], device: torch.device) -> Tensor:
+    """Where the tiles, entries, outputs and candidates of each segment begin; int64, shape (4, segments + 1)."""
+    lengths = [[triton.cdiv(n, TILE), n, k, room_for(n, k)] for n, k in zip(sizes, ks, strict=True)]
+    begins = torch.tensor([[0, 0, 0, 0], *lengths]).cumsum(0)
+    return begins.t().contiguous().to(device)
+
+
+def select(
+    gradient: Tensor | None, residual: Tensor, history: Tensor, k: int, launch: Launch = launch
+) -> tuple[Tensor, Tensor]:
+    """As `lowbit.kernels.selection.select_largest`, for a contiguous float32 residual of less than 2^31 entries.
+
+    The gradient may be of any float type that float32 contains.
+    """
+    size = residual.numel()
+    tiles, room = triton.cdiv(size, TILE), room_for(size, k)
+    return _select(gradient, residual, history, None, 1, size, k, room, tiles, k, launch)
+
+
+def _select(
+    gradient: Tensor | None,
+    residual: Tensor,
+    history: Tensor,
+    layout: Tensor | None,
+    segments: int,
+    size: int,
+    k: int,
+    room: int,
+    tiles: int,
+    kept: int,
+    launch: Launch,
+) -> tuple[Tensor, Tensor]:
+    ints = {"dtype": torch.int32, "device": residual.device}
+    bins = DIGITS[0][1]
+    scratch = torch.zeros(segments * (STATE.value + bins), **ints)
+    state, counts = scratch[: segments * STATE.value], scratch[segments * STATE.value :]
+    found, places = residual.new_empty(room), torch.empty(room, **ints)
+    table = torch.empty(TABLE * tiles, **ints)
+    values, indices = residual.new_empty(kept), torch.empty(kept, **ints)
+    programs = min(tiles, PROGRAMS)
+    where = layout, segments
+    if gradient is not None:
+        launch(_passes.largest, programs, gradient, history, state, *where, size, tiles, BLOCK=TILE)
+    launch(_steps.guess, segments, history, state, HAS_GRADIENT=gradient is not None, num_warps=1)
+
+    def collect() -> None:
+        given = gradient, residual, found, places, table, state
+        launch(_passes.collect, programs, *given, *where, size, room, tiles, BLOCK=TILE)
+
+    collect()
+    for shift, bins in DIGITS:
+        digit = {"SHIFT": shift, "BINS": bins, "FIRST": (shift, bins) == DIGITS[0]}
+        added = gradient if digit["FIRST"] else None
+        given = added, residual, found, counts, state
+        launch(_passes.histogram, programs, *given, *where, size, k, room, tiles, **digit, BLOCK=TILE)
+        launch(_steps.pick, segments, history, added, counts, state, *where, k, room, **digit)
+        if digit["FIRST"]:
+            collect()
+    launch(_order.count, programs, residual, found, table, state, *where, size, tiles, BLOCK=TILE)
+    launch(_order.scan, segments, table, state, *where, tiles, CHUNK=_CHUNK)
+    given = residual, found, places, table, state, values, indices
+    launch(_order.emit, programs, *given, *where, size, k, tiles, BLOCK=TILE)
+    return values, indices
+
+
+def largest_magnitude(tensor: Tensor, launch: Launch = launch) -> Tensor:
+    """Maximum of |tensor|, contiguous float32, float16 or bfloat16; float64, no dimensions."""
+    state = torch.zeros(STATE.value, dtype=torch.int32, device=tensor.device)
+    size, tiles = tensor.numel(), triton.cdiv(tensor.numel(), TILE)
+    launch(_passes.largest, min(tiles, PROGRAMS), tensor, None, state, None, 1, size, tiles, BLOCK=TILE)
+    return state.view(torch.float32)[MOST.value].double()
