@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from lowbit.compressors._base import Compressor, at_least, demand_finite_sum
-from lowbit.kernels.selection import CALLS, HITS, REFUSED, SLOTS, THRESHOLD, bin_edges, select_largest
+from lowbit.kernels.selection import CALLS, HITS, REFUSED, SLOTS, THRESHOLD, bin_edges, select_largest, takes
 from lowbit.variant import Count, Fraction, NonNegative, Positive, variant
 
 
@@ -74,7 +74,7 @@ class HGGTopK(Compressor):
         """As of `Compressor.select_from`; exact selections are one op that compensates, selects and updates."""
         if not self.exact or k >= residual.numel():
             return super().select_from(residual, increment, k, history)
-        fused = increment.dtype == residual.dtype and increment.is_contiguous()
+        fused = takes(increment, residual)
         if not fused:
             demand_finite_sum(residual, increment)
             residual.add_(increment)

@@ -16,10 +16,14 @@ from lowbit.kernels import _cpu
 from lowbit.kernels._cpu import bin_edges
 from lowbit.kernels._guess import CALLS, HITS, REFUSED, THRESHOLD
 
-__all__ = ["CALLS", "HITS", "REFUSED", "SLOTS", "THRESHOLD", "bin_edges", "largest_magnitude", "select_largest"]
+__all__ = [
+    *("CALLS", "HITS", "REFUSED", "SLOTS", "THRESHOLD"),
+    *("bin_edges", "largest_magnitude", "select_largest", "takes"),
+]
 
 SLOTS = 7  # of a history: last threshold, what steers the next guess (3), calls, hits, whether the last was refused
 RULES = ("log", "log_relative", "float_bits")
+NARROW = (torch.float32, torch.float16, torch.bfloat16)  # types whose numbers are float32 numbers
 
 _OPS = torch.library.Library("lowbit", "FRAGMENT")
 _OPS.define(
@@ -67,11 +71,12 @@ def select_largest(
     indices.
 
     Args:
-        gradient: of the size of the residual and its dtype, contiguous; None if it was added already.
+        gradient: of the size of the residual, of a dtype that `takes` allows, contiguous; None if it was added already.
         residual: contiguous float32 or float64, shape (N,), finite; changed.
         history: what an earlier call on this residual left, or zeros; float64, shape (SLOTS,); changed.
         k: in 1..N.
-        num_bins: logarithmic bins of the histogram that a first guess, or one that missed, needs.
+        num_bins: logarithmic bins of the histogram that a first guess, or one that missed, needs on a CPU; on a CUDA
+            device it has float-bit bins.
         gamma: of its bins: equal steps of log(1 + gamma |x|).
         rule: `log`; `log_relative`, with gamma / mean|x| for gamma; or `float_bits`, 8 bins an octave of all floats.
 
@@ -79,6 +84,12 @@ def select_largest(
         Values and indices (int32, or int64 from 2^31 entries on), each of shape (k,), ascending by index.
     """
     return _SELECT(gradient, residual, history, k, num_bins, gamma, rule)
+
+
+def takes(gradient: Tensor, residual: Tensor) -> bool:
+    """Whether `select_largest` adds this gradient itself; otherwise the caller does, and gives None."""
+    fits = gradient.dtype == residual.dtype or (residual.is_cuda and _has_kernel(residual) and gradient.dtype in NARROW)
+    return fits and gradient.is_contiguous()
 
 
 def largest_magnitude(tensor: Tensor) -> float:
@@ -90,25 +101,54 @@ def _index_dtype(tensor: Tensor) -> torch.dtype:
     return torch.int32 if tensor.numel() < 2**31 else torch.int64
 
 
-def _select_on_cpu(gradient, residual, history, k, num_bins, gamma, rule):
+def _has_kernel(residual: Tensor) -> bool:
+    return residual.dtype == torch.float32 and residual.numel() < 2**31
+
+
+def _demand_memory(gradient, residual, history, k) -> None:
+    """Kernels get addresses: what lies there must be what it seems."""
     assert residual.is_contiguous()
     assert history.is_contiguous()
     assert history.dtype == torch.float64
+    assert history.device == residual.device
     if gradient is not None:
-        assert gradient.is_contiguous()
-        assert gradient.dtype == residual.dtype
+        assert takes(gradient, residual)
         assert gradient.shape == residual.shape
+        assert gradient.device == residual.device
     assert history.numel() >= SLOTS
     assert 1 <= k <= residual.numel()
-    if residual.dtype == torch.float32 and residual.numel() < 2**31:
+
+
+def _select_on_cpu(gradient, residual, history, k, num_bins, gamma, rule):
+    _demand_memory(gradient, residual, history, k)
+    if _has_kernel(residual):
         return _cpu.select_largest(gradient, residual, history, k, num_bins, gamma, rule)
     return reference(gradient, residual, history, k)
+
+
+def _select_on_cuda(gradient, residual, history, k, *_):
+    _demand_memory(gradient, residual, history, k)
+    if not _has_kernel(residual):
+        return reference(gradient, residual, history, k)
+    from lowbit.kernels.triton import select  # takes seconds, and nothing needs it without a GPU
+
+    with torch.cuda.device_of(residual):
+        return select.select(gradient, residual, history, k)
 
 
 def _largest_on_cpu(tensor):
     if tensor.dtype == torch.float32 and tensor.is_contiguous():
         return torch.scalar_tensor(_cpu.largest_magnitude(tensor), dtype=torch.float64)
     return reference_magnitude(tensor)
+
+
+def _largest_on_cuda(tensor):
+    if tensor.dtype not in NARROW or not tensor.is_contiguous() or tensor.numel() >= 2**31:
+        return reference_magnitude(tensor)
+    from lowbit.kernels.triton import select
+
+    with torch.cuda.device_of(tensor):
+        return select.largest_magnitude(tensor)
 
 
 def _select_shapes(gradient, residual, history, k, num_bins, gamma, rule):
@@ -121,8 +161,8 @@ def _largest_shape(tensor):
 
 _OPS.impl("select_largest", _select_on_cpu, "CPU")
 _OPS.impl("largest_magnitude", _largest_on_cpu, "CPU")
-_OPS.impl("select_largest", reference, "CUDA")
-_OPS.impl("largest_magnitude", reference_magnitude, "CUDA")
+_OPS.impl("select_largest", _select_on_cuda, "CUDA")
+_OPS.impl("largest_magnitude", _largest_on_cuda, "CUDA")
 torch.library.register_fake("lowbit::select_largest", _select_shapes, lib=_OPS)
 torch.library.register_fake("lowbit::largest_magnitude", _largest_shape, lib=_OPS)
 _SELECT = torch.ops.lowbit.select_largest.default

@@ -104,7 +104,7 @@ def emit(
         own = state + segment * STATE
         source = tl.load(own + SOURCE)
         output = of_layout(OUTPUTS, segment, layout, segments)
-        here = (start + lanes).to(tl.int32)
+        here = start + lanes
         if source == NOTHING:
             first = here < length_of(OUTPUTS, segment, layout, segments, k)
             mask = first & (lanes < left)

@@ -40,11 +40,11 @@ THRESHOLD = tl.constexpr(_guess.THRESHOLD)
 
 @triton.jit
 def entries_of_tile(tile, layout, segments, size, BLOCK: tl.constexpr):
-    """Segment of a tile, where the tile begins in the segment and in flat tensors, and entries from there on."""
+    """Segment of a tile, where the tile begins in the segment and in flat tensors, and its number of entries."""
     segment = segment_of(tile, layout, segments)
     start = (tl.cast(tile, tl.int64) - of_layout(TILES, segment, layout, segments)) * BLOCK
-    left = length_of(ENTRIES, segment, layout, segments, size) - start
-    return segment, start, of_layout(ENTRIES, segment, layout, segments) + start, left
+    left = tl.minimum(length_of(ENTRIES, segment, layout, segments, size) - start, BLOCK).to(tl.int32)
+    return segment, start.to(tl.int32), of_layout(ENTRIES, segment, layout, segments) + start, left
 
 
 @triton.jit
@@ -101,7 +101,7 @@ def collect(
                     fits = (large != 0) & (place < own_room)
                     begin = of_layout(ROOMS, segment, layout, segments)
                     tl.store(values + begin + place, x, mask=fits)
-                    tl.store(positions + begin + place, (start + lanes).to(tl.int32), mask=fits)
+                    tl.store(positions + begin + place, start + lanes, mask=fits)
                     tl.store(table + BASE * tiles + tile, base)
                 tl.store(table + NUMBER * tiles + tile, number)
 

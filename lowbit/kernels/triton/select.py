@@ -23,8 +23,9 @@ from lowbit.kernels.triton import _order, _passes, _steps
 from lowbit.kernels.triton._layout import MOST, STATE, TABLE
 
 TILE = 4096  # entries
+WARPS = 8  # of a program that works on tiles: 16 entries a thread
 PROGRAMS = 1024  # at most: a few for each multiprocessor
-_CHUNK = 1024  # tiles that are scanned at once
+CHUNK = 1024  # tiles that are scanned at once
 DIGITS = ((20, 2048), (10, 1024), (0, 1024))  # shift and number of bins of each digit of a magnitude's 31 bits
 
 Launch = Callable[..., None]
@@ -59,6 +60,21 @@ def select(
     return _select(gradient, residual, history, None, 1, size, k, room, tiles, k, launch)
 
 
+def select_of_each(
+    gradient: Tensor | None,
+    residual: Tensor,
+    histories: Tensor,
+    layout: Tensor,
+    sizes: Sequence[int],
+    ks: Sequence[int],
+    launch: Launch = launch,
+) -> tuple[Tensor, Tensor]:
+    """As `lowbit.kernels.segments.select_largest_of_each`: the same launches, whatever the number of segments."""
+    room = sum(room_for(n, k) for n, k in zip(sizes, ks, strict=True))
+    tiles = sum(triton.cdiv(n, TILE) for n in sizes)
+    return _select(gradient, residual, histories, layout, len(sizes), 0, 0, room, tiles, sum(ks), launch)
+
+
 def _select(
     gradient: Tensor | None,
     residual: Tensor,
@@ -76,32 +92,33 @@ def _select(
     bins = DIGITS[0][1]
     scratch = torch.zeros(segments * (STATE.value + bins), **ints)
     state, counts = scratch[: segments * STATE.value], scratch[segments * STATE.value :]
-    found, places = residual.new_empty(room), torch.empty(room, **ints)
+    floats = {"dtype": torch.float32, "device": residual.device}
+    found, places = torch.empty(room, **floats), torch.empty(room, **ints)
     table = torch.empty(TABLE * tiles, **ints)
-    values, indices = residual.new_empty(kept), torch.empty(kept, **ints)
+    values, indices = torch.empty(kept, **floats), torch.empty(kept, **ints)
     programs = min(tiles, PROGRAMS)
     where = layout, segments
     if gradient is not None:
-        launch(_passes.largest, programs, gradient, history, state, *where, size, tiles, BLOCK=TILE)
+        launch(_passes.largest, programs, gradient, history, state, *where, size, tiles, BLOCK=TILE, num_warps=WARPS)
     launch(_steps.guess, segments, history, state, HAS_GRADIENT=gradient is not None, num_warps=1)
 
     def collect() -> None:
         given = gradient, residual, found, places, table, state
-        launch(_passes.collect, programs, *given, *where, size, room, tiles, BLOCK=TILE)
+        launch(_passes.collect, programs, *given, *where, size, room, tiles, BLOCK=TILE, num_warps=WARPS)
 
     collect()
     for shift, bins in DIGITS:
         digit = {"SHIFT": shift, "BINS": bins, "FIRST": (shift, bins) == DIGITS[0]}
         added = gradient if digit["FIRST"] else None
         given = added, residual, found, counts, state
-        launch(_passes.histogram, programs, *given, *where, size, k, room, tiles, **digit, BLOCK=TILE)
+        launch(_passes.histogram, programs, *given, *where, size, k, room, tiles, **digit, BLOCK=TILE, num_warps=WARPS)
         launch(_steps.pick, segments, history, added, counts, state, *where, k, room, **digit)
         if digit["FIRST"]:
             collect()
-    launch(_order.count, programs, residual, found, table, state, *where, size, tiles, BLOCK=TILE)
-    launch(_order.scan, segments, table, state, *where, tiles, CHUNK=_CHUNK)
+    launch(_order.count, programs, residual, found, table, state, *where, size, tiles, BLOCK=TILE, num_warps=WARPS)
+    launch(_order.scan, segments, table, state, *where, tiles, CHUNK=CHUNK)
     given = residual, found, places, table, state, values, indices
-    launch(_order.emit, programs, *given, *where, size, k, tiles, BLOCK=TILE)
+    launch(_order.emit, programs, *given, *where, size, k, tiles, BLOCK=TILE, num_warps=WARPS)
     return values, indices
 
 
@@ -109,5 +126,5 @@ def largest_magnitude(tensor: Tensor, launch: Launch = launch) -> Tensor:
     """Maximum of |tensor|, contiguous float32, float16 or bfloat16; float64, no dimensions."""
     state = torch.zeros(STATE.value, dtype=torch.int32, device=tensor.device)
     size, tiles = tensor.numel(), triton.cdiv(tensor.numel(), TILE)
-    launch(_passes.largest, min(tiles, PROGRAMS), tensor, None, state, None, 1, size, tiles, BLOCK=TILE)
+    launch(_passes.largest, min(tiles, PROGRAMS), tensor, None, state, None, 1, size, tiles, BLOCK=TILE, num_warps=WARPS)
     return state.view(torch.float32)[MOST.value].double()

@@ -1,0 +1,118 @@
+"""The largest magnitudes of every segment of a flat residual at once: `lowbit::select_largest_of_each`.
+
+A bucket of gradients is one flat tensor, a layer after another. Selecting from each layer apart keeps layers with large
+gradients from starving the others; on a CUDA device it takes as many launches as for one layer. The reference, and what
+runs on a CPU, is `lowbit.kernels.selection` for one segment after another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from lowbit.kernels import selection
+
+_OPS = torch.library.Library("lowbit", "FRAGMENT")
+_OPS.define(
+    "select_largest_of_each(Tensor? gradient, Tensor(a!) residual, Tensor(b!) histories, Tensor? layout, "
+    "int[] sizes, int[] ks) -> (Tensor, Tensor)"
+)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """How a flat tensor is cut, and how much is selected from each piece.
+
+    Made once for a model, before a CUDA graph is captured: its layout is copied to the device.
+
+    Args:
+        sizes: entries of each segment, in order; each below 2^31.
+        ks: entries to select from each, in 1..size.
+        device: of the tensors.
+    """
+
+    sizes: tuple[int, ...]
+    ks: tuple[int, ...]
+    device: torch.device
+
+    def __post_init__(self):
+        assert len(self.sizes) == len(self.ks) > 0
+        assert all(1 <= k <= size < 2**31 for size, k in zip(self.sizes, self.ks, strict=True))
+
+    @cached_property
+    def layout(self) -> Tensor | None:
+        """What CUDA kernels know segments from."""
+        if self.device.type != "cuda":
+            return None
+        from lowbit.kernels.triton import select
+
+        return select.layout_of(self.sizes, self.ks, self.device)
+
+
+def select_largest_of_each(
+    gradient: Tensor | None, residual: Tensor, histories: Tensor, segments: Segments
+) -> tuple[Tensor, Tensor]:
+    """Add a gradient to a residual, and move the k largest magnitudes of each segment out of it.
+
+    A segment with a sum that is not finite is refused by itself, as by `selection.select_largest`.
+
+    Args:
+        gradient: of the size of the residual, of a dtype that `selection.takes` allows, contiguous; None if it was added
+            already.
+        residual: contiguous float32 or float64, shape (sum of sizes,), finite; changed.
+        histories: what an earlier call left, or zeros; float64, shape (segments, SLOTS); changed.
+        segments: how the residual is cut.
+
+    Returns:
+        Values, and indices from the beginning of their segment (int32), one segment's after another's; each of
+        shape (sum of ks,), ascending by index within a segment.
+    """
+    return torch.ops.lowbit.select_largest_of_each(
+        gradient, residual, histories, segments.layout, segments.sizes, segments.ks
+    )
+
+
+def _one_after_another(select, gradient, residual, histories, sizes, ks):
+    parts = residual.split(sizes)
+    gradients = [None] * len(parts) if gradient is None else gradient.split(sizes)
+    sent = [select(g, r, h, k) for g, r, h, k in zip(gradients, parts, histories, ks, strict=True)]
+    return tuple(torch.cat(tensors) for tensors in zip(*sent, strict=True))
+
+
+def reference(gradient, residual, histories, layout, sizes, ks) -> tuple[Tensor, Tensor]:
+    """The definition, in plain torch; arguments and result as of `select_largest_of_each`."""
+    return _one_after_another(selection.reference, gradient, residual, histories, sizes, ks)
+
+
+def _on_cpu(gradient, residual, histories, layout, sizes, ks):
+    return _one_after_another(selection.select_largest, gradient, residual, histories, sizes, ks)
+
+
+def _on_cuda(gradient, residual, histories, layout, sizes, ks):
+    assert residual.is_contiguous()
+    assert residual.numel() == sum(sizes)
+    assert histories.is_contiguous()
+    assert histories.dtype == torch.float64
+    assert histories.shape == (len(sizes), selection.SLOTS)
+    assert layout.device == histories.device == residual.device
+    if gradient is not None:
+        assert selection.takes(gradient, residual)
+        assert gradient.shape == residual.shape
+        assert gradient.device == residual.device
+    if residual.dtype != torch.float32:
+        return reference(gradient, residual, histories, layout, sizes, ks)
+    from lowbit.kernels.triton import select
+
+    with torch.cuda.device_of(residual):
+        return select.select_of_each(gradient, residual, histories, layout, sizes, ks)
+
+
+def _shapes(gradient, residual, histories, layout, sizes, ks):
+    return residual.new_empty(sum(ks)), residual.new_empty(sum(ks), dtype=torch.int32)
+
+
+_OPS.impl("select_largest_of_each", _on_cpu, "CPU")
+_OPS.impl("select_largest_of_each", _on_cuda, "CUDA")
+torch.library.register_fake("lowbit::select_largest_of_each", _shapes, lib=_OPS)

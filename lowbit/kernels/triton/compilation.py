@@ -1,0 +1,148 @@
+"""Compilation of every kernel for GPUs that are not there, from the launches that calls make.
+
+Calls on meta tensors, with a launcher that only notes what it is given, say which kernels there are and with which
+types: there is no list that could be out of step. What a thread needs is read from the machine code by `cuobjdump`, which
+comes with Triton. A stack in local memory is where spilled registers go: a kernel without one has spilled none.
+"""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
+from itertools import product
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from lowbit.kernels.selection import SLOTS
+from lowbit.kernels.triton import select
+
+TARGETS = ("sm_80", "sm_90", "sm_100")
+_GRADIENTS = (torch.float32, torch.bfloat16, torch.float16, None)
+_SEGMENTS = 3
+_SIZE, _K = 1 << 20, 10_000
+_TYPES = {
+    torch.float32: "*fp32",
+    torch.float64: "*fp64",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+
+
+class Signature(NamedTuple):
+    """One way in which a kernel is launched.
+
+    Args:
+        module: that it is in.
+        name: of the kernel.
+        types: of its arguments, in Triton's notation; `None` for one that is left out.
+        settings: constants, and how many warps.
+    """
+
+    module: str
+    name: str
+    types: tuple[str, ...]
+    settings: tuple[tuple[str, int], ...]
+
+    def __str__(self) -> str:
+        given = dict(zip(getattr(import_module(self.module), self.name).arg_names, self.types, strict=False))
+        words = [self.name]
+        if "gradient" in given:
+            words.append(given["gradient"].removeprefix("*"))
+        if bins := dict(self.settings).get("BINS"):
+            words.append(f"{bins} bins")
+        if given.get("layout", "None") != "None":
+            words.append("segments")
+        return ", ".join(words)
+
+
+class Compiled(NamedTuple):
+    """What the compiler made of a kernel.
+
+    Args:
+        signature: the kernel.
+        target: such as sm_90.
+        registers: of a thread.
+        shared_bytes: of a program.
+        stack_bytes: of a thread, in local memory.
+        error: what the compiler said when it failed.
+    """
+
+    signature: Signature
+    target: str
+    registers: int = 0
+    shared_bytes: int = 0
+    stack_bytes: int = 0
+    error: str = ""
+
+
+def signatures() -> list[Signature]:
+    """Every way in which kernels are launched, in order."""
+    found: dict[Signature, None] = {}
+
+    def note(kernel: Any, programs: int, *arguments: Any, **settings: int) -> None:
+        types = tuple(_type_of(a) for a in arguments)
+        found[Signature(kernel.fn.__module__, kernel.__name__, types, tuple(settings.items()))] = None
+
+    residual, history = _meta(_SIZE), _meta(_SEGMENTS, SLOTS, dtype=torch.float64)
+    layout, sizes, ks = _meta(4, _SEGMENTS + 1, dtype=torch.int64), [_SIZE // _SEGMENTS] * _SEGMENTS, [_K] * _SEGMENTS
+    for dtype in _GRADIENTS:
+        gradient = None if dtype is None else _meta(_SIZE, dtype=dtype)
+        select.select(gradient, residual, history[0], _K, launch=note)
+        select.select_of_each(gradient, residual, history, layout, sizes, ks, launch=note)
+        if gradient is not None:
+            select.largest_magnitude(gradient, launch=note)
+    return list(found)
+
+
+def compile_all(targets: tuple[str, ...], processes: int = 1) -> Iterator[Compiled]:
+    """Compile every kernel for every target, in new processes, which is fresh for a name that the cache lacks."""
+    jobs = product(signatures(), targets)
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(compile_one, *zip(*jobs, strict=True))
+
+
+def compile_one(signature: Signature, target: str) -> Compiled:
+    """Compile one kernel as if a GPU of that kind were there."""
+    kernel = getattr(import_module(signature.module), signature.name)
+    names, settings = kernel.arg_names, dict(signature.settings)
+    constants = {n: None for n, t in zip(names, signature.types, strict=False) if t == "None"}
+    constants |= {n: settings.pop(n) for n in names if n in settings}
+    types = {n: "constexpr" if n in constants else t for n, t in zip(names, (*signature.types, *names), strict=False)}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, t in enumerate(signature.types) if t.startswith("*")}
+    gpu = GPUTarget("cuda", int(target.removeprefix("sm_")), 32)
+    try:
+        compiled = triton.compile(ASTSource(kernel, types, constants, aligned), target=gpu, options=settings)
+    except Exception as error:
+        return Compiled(signature, target, error=f"{type(error).__name__}: {error}")
+    used = resources(compiled.asm["cubin"])
+    return Compiled(signature, target, used["REG"], compiled.metadata.shared, used["STACK"] + used["LOCAL"])
+
+
+def resources(code: bytes) -> dict[str, int]:
+    """What a thread of a kernel uses, by cuobjdump's names: REG registers, bytes of STACK and LOCAL memory."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(code)
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {name: int(number) for name, number in re.findall(r"(\w+):(\d+)", text)}
+
+
+def _meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(*shape, dtype=dtype, device="meta")
+
+
+def _type_of(argument: Any) -> str:
+    if isinstance(argument, Tensor):
+        return _TYPES[argument.dtype]
+    return "None" if argument is None else "i32"

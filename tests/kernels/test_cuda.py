@@ -1,0 +1,244 @@
+"""The Triton kernels against the reference, bit by bit: interpreted on the CPU in a process of their own, and on a GPU
+where there is one."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from lowbit.kernels import segments
+from lowbit.kernels import selection as ops
+from lowbit.kernels.segments import Segments
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if INTERPRETED else "cuda"
+on_device = (lambda test: test) if INTERPRETED else pytest.mark.gpu
+here = pytest.mark.skipif(INTERPRETED, reason="needs a GPU: or Triton's compiler")
+
+if INTERPRETED:
+    from lowbit.kernels.triton.interpreted import keep_interpreting
+
+    keep_interpreting()
+
+
+@here
+def test_all_of_this_file_interpreted():
+    command = [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", __file__]
+    result = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1", "CI": ""}, check=False
+    )
+    assert result.returncode == 0, result.stdout[-5000:]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_tiles():
+    """Many tiles and several rounds of every loop, from few entries."""
+    from lowbit.kernels.triton import select
+
+    before = select.TILE, select.PROGRAMS, select.CHUNK
+    if INTERPRETED:
+        select.TILE, select.PROGRAMS, select.CHUNK = 64, 3, 2
+    yield
+    select.TILE, select.PROGRAMS, select.CHUNK = before
+
+
+def select(gradient, residual, history, k):
+    """The kernels on any device: the op sends CPU tensors to the other implementation."""
+    if not INTERPRETED:
+        return ops.select_largest(gradient, residual, history, k)
+    from lowbit.kernels.triton.select import select
+
+    return select(gradient, residual, history, k)
+
+
+def same(gradients: list[torch.Tensor], ks: list[int], residual: torch.Tensor | None = None) -> torch.Tensor:
+    """Both on a sequence of gradients; the kernels' history."""
+    size = gradients[0].numel()
+    expected_residual = torch.zeros(size) if residual is None else residual.clone()
+    residual = expected_residual.to(DEVICE, copy=True)
+    past, other = torch.zeros(ops.SLOTS, dtype=torch.float64, device=DEVICE), torch.zeros(ops.SLOTS, dtype=torch.float64)
+    for step, (gradient, k) in enumerate(zip(gradients, ks, strict=True)):
+        given = gradient.to(DEVICE, copy=True)
+        values, indices = select(given, residual, past, k)
+        expected, places = ops.reference(gradient, expected_residual, other, k)
+        assert indices.dtype == places.dtype == torch.int32
+        assert torch.equal(indices.cpu(), places), step
+        assert torch.equal(values.cpu().view(torch.int32), expected.view(torch.int32)), step
+        assert torch.equal(residual.cpu().view(torch.int32), expected_residual.view(torch.int32)), step
+        assert torch.equal(given.cpu().view(torch.uint8), gradient.view(torch.uint8)), "gradient changed"
+        for slot in (ops.REFUSED, ops.CALLS, ops.THRESHOLD):
+            assert past[slot] == other[slot], (step, slot)
+    return past.cpu()
+
+
+def draws(size: int, steps: int = 4) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(size)
+    return [torch.randn(size, generator=generator) for _ in range(steps)]
+
+
+@on_device
+@pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 200])
+def test_steps_of_error_feedback(size):
+    for density in (0.0, 0.3, 1.0):
+        k = max(1, int(size * density))
+        same(draws(size), [k] * 4)
+        same([(3 * g).round() for g in draws(size, 3)], [k] * 3)
+
+
+@on_device
+def test_more_tiles_than_programs():
+    """Candidates have room, and, of two-valued numbers, have none: then the residual itself is searched."""
+    past = same([g / (1 + 0.1 * step) for step, g in enumerate(draws(1500))], [15] * 4)
+    assert past[ops.HITS] >= 2
+    same([g.sign() for g in draws(1500, 2)], [40, 90])
+    same([100 * (torch.arange(1500) % 7 == 0).float(), torch.ones(1500)], [5, 400])
+
+
+@on_device
+def test_tiles_as_large_as_they_are(monkeypatch):
+    from lowbit.kernels.triton import select
+
+    monkeypatch.setattr(select, "TILE", 4096)
+    same(draws(20011, 3), [200] * 3)
+
+
+@on_device
+def test_sudden_changes():
+    scales = [1, 1e6, 1e-6, 0, 1, -1, 1e-38, 1e30, 1, 1e-45, 1, 1]
+    ks = [5, 5, 5, 5, 150, 3, 5, 5, 299, 5, 1, 5]
+    same([scale * g for scale, g in zip(scales, draws(300, 12), strict=True)], ks)
+    same([torch.zeros(300), *draws(300, 2), *[torch.full((300,), 2.0)] * 2], [5] * 5)
+
+
+@on_device
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_gradients(dtype):
+    most = float(torch.finfo(dtype).max)
+    extremes = torch.tensor([0.0, -0.0, torch.finfo(dtype).smallest_normal / 4, -most, most, 1.0, 0.1])
+    same([*(g.to(dtype) for g in draws(100, 3)), extremes.repeat(15)[:100].to(dtype), torch.ones(100).to(dtype)], [9] * 5)
+
+
+numbers = st.one_of(
+    st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45, -1e-38, 3e38, 1.0000001, float("inf"), float("nan")]),
+    st.floats(width=32, allow_nan=False, allow_infinity=False),
+)
+
+
+@on_device
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(data=st.data(), size=st.integers(1, 70))
+def test_any_numbers(data, size):
+    vectors = arrays.arrays(np.float32, size, elements=numbers)
+    gradients = [torch.from_numpy(data.draw(vectors)) for _ in range(3)]
+    same(gradients, data.draw(st.lists(st.integers(1, size), min_size=3, max_size=3)))
+
+
+@on_device
+def test_a_refusal_changes_nothing_whether_there_is_a_guess_or_not():
+    good, bad = draws(100, 2)[0], torch.ones(100)
+    bad[70] = float("nan")
+    infinite = bad.nan_to_num(float("-inf"))
+    same([bad, infinite, good, bad, good, infinite, good], [7] * 7)
+    huge = torch.full((100,), 3e38)
+    same([huge, huge, good, -huge, -huge], [7] * 5)
+
+
+@on_device
+def test_a_residual_that_was_added_to_already():
+    residual = torch.zeros(300, device=DEVICE)
+    past = torch.zeros(ops.SLOTS, dtype=torch.float64, device=DEVICE)
+    for gradient in draws(300):
+        residual += gradient.to(DEVICE)
+        before = residual.abs().cpu()
+        values, indices = select(None, residual, past, 20)
+        assert torch.equal(values.abs().cpu().sort(descending=True).values, before.sort(descending=True).values[:20])
+        assert torch.equal(values.abs().cpu(), before[indices.cpu().long()])
+        assert not residual[indices.long()].any()
+    assert past[ops.HITS] >= 1
+
+
+@on_device
+def test_buffers_may_hold_anything(monkeypatch):
+    """Outputs and scratch start as NaN and nonsense, and nothing of it comes through."""
+    from lowbit.kernels.triton import select
+
+    def poisoned(*shape, **options):
+        buffer = torch.zeros(*shape, **options)
+        buffer.view(torch.uint8).fill_(0xFF)
+        return buffer
+
+    empty = torch.empty
+    monkeypatch.setattr(select.torch, "empty", lambda *s, **o: poisoned(*s, **o) if o.get("device") else empty(*s, **o))
+    same(draws(300, 3), [15] * 3)
+    same([g.sign() for g in draws(300, 2)], [150] * 2)
+    same([torch.full((300,), float("nan"))], [20])
+
+
+@on_device
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_largest_magnitude(dtype):
+    from lowbit.kernels.triton.select import largest_magnitude
+
+    for size in (1, 64, 200):
+        x = draws(size)[0].to(dtype)
+        assert float(largest_magnitude(x.to(DEVICE))) == float(x.abs().max())
+        for bad in (float("nan"), float("inf"), float("-inf")):
+            x[size // 2] = bad
+            assert not np.isfinite(float(largest_magnitude(x.to(DEVICE))))
+
+
+def same_of_each(gradients, sizes, ks) -> torch.Tensor:
+    """Segments at once against one after another; the kernels' histories."""
+    cut = Segments(sizes, ks, torch.device(DEVICE))
+    residual, expected_residual = torch.zeros(sum(sizes), device=DEVICE), torch.zeros(sum(sizes))
+    past = torch.zeros(len(sizes), ops.SLOTS, dtype=torch.float64, device=DEVICE)
+    other = past.cpu().clone()
+    for step, gradient in enumerate(gradients):
+        values, indices = select_of_each(gradient.to(DEVICE), residual, past, cut)
+        expected, places = segments.reference(gradient, expected_residual, other, None, sizes, ks)
+        assert torch.equal(indices.cpu(), places), step
+        assert torch.equal(values.cpu().view(torch.int32), expected.view(torch.int32)), step
+        assert torch.equal(residual.cpu().view(torch.int32), expected_residual.view(torch.int32)), step
+        for slot in (ops.REFUSED, ops.CALLS, ops.THRESHOLD):
+            assert torch.equal(past[:, slot].cpu(), other[:, slot]), (step, slot)
+    return past.cpu()
+
+
+def select_of_each(gradient, residual, past, cut):
+    """The kernels on any device."""
+    if not INTERPRETED:
+        return segments.select_largest_of_each(gradient, residual, past, cut)
+    from lowbit.kernels.triton import select
+
+    layout = select.layout_of(cut.sizes, cut.ks, cut.device)
+    return select.select_of_each(gradient, residual, past, layout, cut.sizes, cut.ks)
+
+
+@on_device
+def test_segments_at_once_are_segments_one_after_another():
+    sizes, ks = (1, 63, 64, 65, 300, 2, 1), (1, 6, 64, 1, 30, 1, 1)
+    gradients = [torch.cat([10.0**i * part for i, part in enumerate(g.split(sizes))]) for g in draws(sum(sizes), 4)]
+    past = same_of_each(gradients, sizes, ks)
+    assert past[4, ops.HITS] >= 1
+    same_of_each([g.sign() for g in draws(sum(sizes), 2)], sizes, ks)
+
+
+@on_device
+def test_segments_go_their_own_ways():
+    """One is refused, one has a right guess, one a wrong one, one is all ties, and one has none of it."""
+    sizes, ks = (100, 100, 100, 100, 100), (7, 7, 7, 50, 100)
+    gradients = [g.view(5, 100) for g in draws(500)]
+    gradients[3] = gradients[2] + 0.01 * gradients[3]
+    for rows, scale in zip(gradients, (1, 1, 1, 1e5), strict=True):
+        rows[0, 50] = float("inf") if scale > 1 else 0
+        rows[2] *= scale
+        rows[3] = rows[3].sign()
+    past = same_of_each([rows.flatten() for rows in gradients], sizes, ks)
+    assert past[:, ops.REFUSED].tolist() == [1, 0, 0, 0, 0]
+    same_of_each([rows.flatten().to(torch.bfloat16) for rows in gradients], sizes, ks)
