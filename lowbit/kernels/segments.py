@@ -5,7 +5,6 @@ gradients from starving the others; on a CUDA device it takes as many launches a
 runs on a CPU, is `lowbit.kernels.selection` for one segment after another.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +16,7 @@ from lowbit.kernels import selection
 _OPS = torch.library.Library("lowbit", "FRAGMENT")
 _OPS.define(
     "select_largest_of_each(Tensor? gradient, Tensor(a!) residual, Tensor(b!) histories, Tensor? layout, "
-    "int[] sizes, int[] ks) -> (Tensor, Tensor)"
+    "int[] sizes, int[] ks, bool finite) -> (Tensor, Tensor)"
 )
 
 
@@ -52,25 +51,26 @@ class Segments:
 
 
 def select_largest_of_each(
-    gradient: Tensor | None, residual: Tensor, histories: Tensor, segments: Segments
+    gradient: Tensor | None, residual: Tensor, histories: Tensor, segments: Segments, *, finite: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Add a gradient to a residual, and move the k largest magnitudes of each segment out of it.
 
     A segment with a sum that is not finite is refused by itself, as by `selection.select_largest`.
 
     Args:
-        gradient: of the size of the residual, of a dtype that `selection.takes` allows, contiguous; None if it was added
-            already.
+        gradient: of the size of the residual, contiguous, of a dtype that `selection.takes` allows; None if it was
+            added already.
         residual: contiguous float32 or float64, shape (sum of sizes,), finite; changed.
         histories: what an earlier call left, or zeros; float64, shape (segments, SLOTS); changed.
         segments: how the residual is cut.
+        finite: as of `selection.select_largest`.
 
     Returns:
         Values, and indices from the beginning of their segment (int32), one segment's after another's; each of
         shape (sum of ks,), ascending by index within a segment.
     """
     return torch.ops.lowbit.select_largest_of_each(
-        gradient, residual, histories, segments.layout, segments.sizes, segments.ks
+        gradient, residual, histories, segments.layout, segments.sizes, segments.ks, finite
     )
 
 
@@ -81,16 +81,16 @@ def _one_after_another(select, gradient, residual, histories, sizes, ks):
     return tuple(torch.cat(tensors) for tensors in zip(*sent, strict=True))
 
 
-def reference(gradient, residual, histories, layout, sizes, ks) -> tuple[Tensor, Tensor]:
+def reference(gradient, residual, histories, layout, sizes, ks, *_) -> tuple[Tensor, Tensor]:
     """The definition, in plain torch; arguments and result as of `select_largest_of_each`."""
     return _one_after_another(selection.reference, gradient, residual, histories, sizes, ks)
 
 
-def _on_cpu(gradient, residual, histories, layout, sizes, ks):
+def _on_cpu(gradient, residual, histories, layout, sizes, ks, finite):
     return _one_after_another(selection.select_largest, gradient, residual, histories, sizes, ks)
 
 
-def _on_cuda(gradient, residual, histories, layout, sizes, ks):
+def _on_cuda(gradient, residual, histories, layout, sizes, ks, finite):
     assert residual.is_contiguous()
     assert residual.numel() == sum(sizes)
     assert histories.is_contiguous()
@@ -106,10 +106,10 @@ def _on_cuda(gradient, residual, histories, layout, sizes, ks):
     from lowbit.kernels.triton import select
 
     with torch.cuda.device_of(residual):
-        return select.select_of_each(gradient, residual, histories, layout, sizes, ks)
+        return select.select_of_each(gradient, residual, histories, layout, sizes, ks, finite)
 
 
-def _shapes(gradient, residual, histories, layout, sizes, ks):
+def _shapes(gradient, residual, histories, layout, sizes, ks, finite):
     return residual.new_empty(sum(ks)), residual.new_empty(sum(ks), dtype=torch.int32)
 
 

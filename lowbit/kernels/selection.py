@@ -17,8 +17,15 @@ from lowbit.kernels._cpu import bin_edges
 from lowbit.kernels._guess import CALLS, HITS, REFUSED, THRESHOLD
 
 __all__ = [
-    *("CALLS", "HITS", "REFUSED", "SLOTS", "THRESHOLD"),
-    *("bin_edges", "largest_magnitude", "select_largest", "takes"),
+    "CALLS",
+    "HITS",
+    "REFUSED",
+    "SLOTS",
+    "THRESHOLD",
+    "bin_edges",
+    "largest_magnitude",
+    "select_largest",
+    "takes",
 ]
 
 SLOTS = 7  # of a history: last threshold, what steers the next guess (3), calls, hits, whether the last was refused
@@ -28,7 +35,7 @@ NARROW = (torch.float32, torch.float16, torch.bfloat16)  # types whose numbers a
 _OPS = torch.library.Library("lowbit", "FRAGMENT")
 _OPS.define(
     "select_largest(Tensor? gradient, Tensor(a!) residual, Tensor(b!) history, int k, "
-    "int num_bins, float gamma, str rule) -> (Tensor, Tensor)"
+    "int num_bins, float gamma, str rule, bool finite) -> (Tensor, Tensor)"
 )
 _OPS.define("largest_magnitude(Tensor tensor) -> Tensor")
 
@@ -64,6 +71,7 @@ def select_largest(
     num_bins: int = 1024,
     gamma: float = 1000.0,
     rule: str = "log",
+    finite: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Add a gradient to a residual, and move the k largest magnitudes out of it.
 
@@ -79,11 +87,13 @@ def select_largest(
             device it has float-bit bins.
         gamma: of its bins: equal steps of log(1 + gamma |x|).
         rule: `log`; `log_relative`, with gamma / mean|x| for gamma; or `float_bits`, 8 bins an octave of all floats.
+        finite: whether the caller knows that every sum is finite. A CUDA device then saves the pass that checks it, and
+            what is selected has no meaning where the caller was wrong.
 
     Returns:
         Values and indices (int32, or int64 from 2^31 entries on), each of shape (k,), ascending by index.
     """
-    return _SELECT(gradient, residual, history, k, num_bins, gamma, rule)
+    return _SELECT(gradient, residual, history, k, num_bins, gamma, rule, finite)
 
 
 def takes(gradient: Tensor, residual: Tensor) -> bool:
@@ -119,21 +129,21 @@ def _demand_memory(gradient, residual, history, k) -> None:
     assert 1 <= k <= residual.numel()
 
 
-def _select_on_cpu(gradient, residual, history, k, num_bins, gamma, rule):
+def _select_on_cpu(gradient, residual, history, k, num_bins, gamma, rule, finite):
     _demand_memory(gradient, residual, history, k)
     if _has_kernel(residual):
         return _cpu.select_largest(gradient, residual, history, k, num_bins, gamma, rule)
     return reference(gradient, residual, history, k)
 
 
-def _select_on_cuda(gradient, residual, history, k, *_):
+def _select_on_cuda(gradient, residual, history, k, num_bins, gamma, rule, finite):
     _demand_memory(gradient, residual, history, k)
     if not _has_kernel(residual):
         return reference(gradient, residual, history, k)
     from lowbit.kernels.triton import select  # takes seconds, and nothing needs it without a GPU
 
     with torch.cuda.device_of(residual):
-        return select.select(gradient, residual, history, k)
+        return select.select(gradient, residual, history, k, finite)
 
 
 def _largest_on_cpu(tensor):
@@ -151,7 +161,7 @@ def _largest_on_cuda(tensor):
         return select.largest_magnitude(tensor)
 
 
-def _select_shapes(gradient, residual, history, k, num_bins, gamma, rule):
+def _select_shapes(gradient, residual, history, k, num_bins, gamma, rule, finite):
     return residual.new_empty(k), residual.new_empty(k, dtype=_index_dtype(residual))
 
 

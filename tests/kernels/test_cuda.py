@@ -48,24 +48,26 @@ def small_tiles():
     select.TILE, select.PROGRAMS, select.CHUNK = before
 
 
-def select(gradient, residual, history, k):
+def select(gradient, residual, history, k, finite=False):
     """The kernels on any device: the op sends CPU tensors to the other implementation."""
     if not INTERPRETED:
-        return ops.select_largest(gradient, residual, history, k)
+        return ops.select_largest(gradient, residual, history, k, finite=finite)
     from lowbit.kernels.triton.select import select
 
-    return select(gradient, residual, history, k)
+    return select(gradient, residual, history, k, finite)
 
 
-def same(gradients: list[torch.Tensor], ks: list[int], residual: torch.Tensor | None = None) -> torch.Tensor:
+def same(gradients: list[torch.Tensor], ks: list[int], finite: bool = False) -> torch.Tensor:
     """Both on a sequence of gradients; the kernels' history."""
     size = gradients[0].numel()
-    expected_residual = torch.zeros(size) if residual is None else residual.clone()
-    residual = expected_residual.to(DEVICE, copy=True)
-    past, other = torch.zeros(ops.SLOTS, dtype=torch.float64, device=DEVICE), torch.zeros(ops.SLOTS, dtype=torch.float64)
+    residual, expected_residual = torch.zeros(size, device=DEVICE), torch.zeros(size)
+    past, other = (
+        torch.zeros(ops.SLOTS, dtype=torch.float64, device=DEVICE),
+        torch.zeros(ops.SLOTS, dtype=torch.float64),
+    )
     for step, (gradient, k) in enumerate(zip(gradients, ks, strict=True)):
         given = gradient.to(DEVICE, copy=True)
-        values, indices = select(given, residual, past, k)
+        values, indices = select(given, residual, past, k, finite)
         expected, places = ops.reference(gradient, expected_residual, other, k)
         assert indices.dtype == places.dtype == torch.int32
         assert torch.equal(indices.cpu(), places), step
@@ -73,7 +75,7 @@ def same(gradients: list[torch.Tensor], ks: list[int], residual: torch.Tensor | 
         assert torch.equal(residual.cpu().view(torch.int32), expected_residual.view(torch.int32)), step
         assert torch.equal(given.cpu().view(torch.uint8), gradient.view(torch.uint8)), "gradient changed"
         for slot in (ops.REFUSED, ops.CALLS, ops.THRESHOLD):
-            assert past[slot] == other[slot], (step, slot)
+            assert float(past[slot]) == float(other[slot]), (step, slot)
     return past.cpu()
 
 
@@ -121,7 +123,9 @@ def test_sudden_changes():
 def test_narrow_gradients(dtype):
     most = float(torch.finfo(dtype).max)
     extremes = torch.tensor([0.0, -0.0, torch.finfo(dtype).smallest_normal / 4, -most, most, 1.0, 0.1])
-    same([*(g.to(dtype) for g in draws(100, 3)), extremes.repeat(15)[:100].to(dtype), torch.ones(100).to(dtype)], [9] * 5)
+    same(
+        [*(g.to(dtype) for g in draws(100, 3)), extremes.repeat(15)[:100].to(dtype), torch.ones(100).to(dtype)], [9] * 5
+    )
 
 
 numbers = st.one_of(
@@ -218,6 +222,15 @@ def select_of_each(gradient, residual, past, cut):
 
     layout = select.layout_of(cut.sizes, cut.ks, cut.device)
     return select.select_of_each(gradient, residual, past, layout, cut.sizes, cut.ks)
+
+
+@on_device
+def test_without_the_check_finite_sums_give_the_same():
+    gradients = [scale * g for scale, g in zip((1, 1, 1, 1e3, 1e3, 0), draws(300, 6), strict=True)]
+    past = same(gradients, [15] * 6, finite=True)
+    assert 0 < past[ops.HITS] < 5
+    same([g.sign() for g in draws(300, 2)], [200] * 2, finite=True)
+    same([torch.full((300,), 1.5, dtype=torch.bfloat16)], [20], finite=True)
 
 
 @on_device

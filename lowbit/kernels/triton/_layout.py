@@ -1,4 +1,4 @@
-"""Where things stand: segments of flat tensors, tiles of segments, and what is known of a segment while it is selected from.
+"""Where things stand: segments of flat tensors, tiles of segments, and what is known of a segment during a call.
 
 A flat tensor holds one segment (a layer) after another. Every segment is cut into tiles of BLOCK entries, the last one
 shorter, and a kernel's programs share the tiles. `layout` has four rows of segments + 1 int64 numbers: where the tiles,
@@ -28,6 +28,8 @@ RESIDUAL, CANDIDATES, SUM, NOTHING = (tl.constexpr(i) for i in range(4))  # sour
 # Rows of a table of tiles, int32: their candidates, entries above FOUND, at FOUND, taken of those, and where they go.
 BASE, NUMBER, ABOVE, EQUAL, TIES, BEGIN = (tl.constexpr(i) for i in range(6))
 TABLE = 6
+
+VARYING = ["segments", "k", "room", "tiles"]  # arguments whose value makes no kernel of its own
 
 MAGNITUDE = tl.constexpr(0x7FFFFFFF)
 INFINITY = tl.constexpr(0x7F800000)

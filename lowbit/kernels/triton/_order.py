@@ -25,10 +25,10 @@ from lowbit.kernels.triton._layout import (
     STATE,
     TIES,
     TILES,
+    VARYING,
     length_of,
     magnitude,
     of_layout,
-    segment_of,
 )
 from lowbit.kernels.triton._passes import entries_of_tile
 
@@ -45,7 +45,7 @@ def chosen_from(source, tile, flat, left, begin, residual, values, table, tiles,
     return x, mask
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def count(residual, values, table, state, layout, segments, size, tiles, BLOCK: tl.constexpr):
     """How many entries of each tile are larger than FOUND, and how many equal it."""
     lanes = tl.arange(0, BLOCK)
@@ -59,7 +59,7 @@ def count(residual, values, table, state, layout, segments, size, tiles, BLOCK: 
         tl.store(table + EQUAL * tiles + tile, tl.sum(((bits == found) & mask).to(tl.int32), 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def scan(table, state, layout, segments, tiles, CHUNK: tl.constexpr):
     """For each tile, how many that equal FOUND are taken, and where its entries go; one program a segment."""
     segment = tl.program_id(0)
@@ -81,7 +81,7 @@ def scan(table, state, layout, segments, tiles, CHUNK: tl.constexpr):
         total += tl.sum(above + taken, 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def emit(
     residual,
     values,
@@ -124,4 +124,3 @@ def emit(
             tl.store(kept + place, x, mask=taken)
             tl.store(kept_positions + place, here, mask=taken)
             tl.store(residual + (flat - start) + here, tl.zeros((BLOCK,), tl.float32), mask=taken)
-

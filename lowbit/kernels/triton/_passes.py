@@ -1,4 +1,4 @@
-"""Kernels that pass over all entries of flat tensors: largest magnitude, histogram of a digit, collection of candidates.
+"""Kernels that pass over all entries of flat tensors: largest magnitude, histogram of a digit, candidates.
 
 Programs share tiles: each takes every so many-th. No kernel does more than one pass, and each leaves at once what the
 state says is not needed: control flow stays on the device.
@@ -26,6 +26,7 @@ from lowbit.kernels.triton._layout import (
     STATE,
     SUM,
     TILES,
+    VARYING,
     WORK,
     float32_at,
     length_of,
@@ -48,16 +49,16 @@ def entries_of_tile(tile, layout, segments, size, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def source_of_first_digit(own, gradient, k, room):
+def source_of_first_digit(own, k, room, ADDS: tl.constexpr):
     """Where the first digit is searched: among the candidates of a right guess, or in all entries, added up or not."""
     caught = tl.load(own + CAUGHT)
     guessed = tl.load(own + WORK) != 0
     right = guessed & (caught >= k) & (caught <= room)
-    rest = tl.where(guessed, RESIDUAL, RESIDUAL if gradient is None else SUM)
+    rest = tl.where(guessed, RESIDUAL, SUM if ADDS else RESIDUAL)
     return tl.where(right, CANDIDATES, rest)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def largest(gradient, history, state, layout, segments, size, tiles, BLOCK: tl.constexpr):
     """Largest |gradient| of each segment that has a threshold to guess from; of each, without a history."""
     lanes = tl.arange(0, BLOCK)
@@ -71,7 +72,7 @@ def largest(gradient, history, state, layout, segments, size, tiles, BLOCK: tl.c
             tl.atomic_max(state + segment * STATE + MOST, tl.max(bits, 0), sem="relaxed")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def collect(
     gradient, residual, values, positions, table, state, layout, segments, size, room, tiles, BLOCK: tl.constexpr
 ):
@@ -87,7 +88,7 @@ def collect(
         if work != 0:
             mask = lanes < left
             x = tl.load(residual + flat + lanes, mask=mask, other=0.0)
-            if gradient is not None:
+            if gradient is not None:  # decided by the compiler, unlike what follows  # noqa: SIM102
                 if (work & ADD) != 0:
                     x += float32_at(gradient + flat + lanes, mask)
                     tl.store(residual + flat + lanes, x, mask=mask)
@@ -106,7 +107,7 @@ def collect(
                 tl.store(table + NUMBER * tiles + tile, number)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def histogram(
     gradient,
     residual,
@@ -122,11 +123,13 @@ def histogram(
     SHIFT: tl.constexpr,
     BINS: tl.constexpr,
     FIRST: tl.constexpr,
+    FINITE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Count the values of a digit of magnitudes: bits from SHIFT on, of entries whose higher bits are those of FOUND.
 
-    The source is what the state says, or, for the first digit, what follows from the guess.
+    The source is what the state says, or, for the first digit, what follows from the guess. Sums that are known to be
+    finite are stored at once.
     """
     lanes = tl.arange(0, BLOCK)
     bins = tl.arange(0, BINS)
@@ -143,7 +146,7 @@ def histogram(
         if FIRST:
             own_k = length_of(OUTPUTS, segment, layout, segments, k)
             own_room = length_of(ROOMS, segment, layout, segments, room)
-            source = source_of_first_digit(own, gradient, own_k, own_room)
+            source = source_of_first_digit(own, own_k, own_room, gradient is not None)
         else:
             source = tl.load(own + SOURCE)
         if source == CANDIDATES:
@@ -155,9 +158,11 @@ def histogram(
         elif (source == RESIDUAL) | (source == SUM):
             mask = lanes < left
             x = tl.load(residual + flat + lanes, mask=mask, other=0.0)
-            if gradient is not None:
+            if gradient is not None:  # noqa: SIM102
                 if source == SUM:
                     x += float32_at(gradient + flat + lanes, mask)
+                    if FINITE:
+                        tl.store(residual + flat + lanes, x, mask=mask)
             seen += of_digit(magnitude(x), mask, own, SHIFT, BINS, FIRST)
     tl.atomic_add(counts + last * BINS + bins, seen, mask=seen > 0, sem="relaxed")
 

@@ -23,14 +23,14 @@ from lowbit.kernels.triton._layout import (
     SOURCE,
     STATE,
     SUM,
+    VARYING,
     WORK,
     length_of,
 )
 from lowbit.kernels.triton._passes import SLOTS, THRESHOLD, source_of_first_digit
 
 SLOPE, AIM, CAUGHT_LAST, CALLS, HITS, REFUSED = (
-    tl.constexpr(i)
-    for i in (_guess.SLOPE, _guess.AIM, _guess.CAUGHT, _guess.CALLS, _guess.HITS, _guess.REFUSED)
+    tl.constexpr(i) for i in (_guess.SLOPE, _guess.AIM, _guess.CAUGHT, _guess.CALLS, _guess.HITS, _guess.REFUSED)
 )
 FIRST_SLOPE, LEAST_AIM, MOST_AIM, SAFE = (
     tl.constexpr(x) for x in (_guess.FIRST_SLOPE, _guess.LEAST_AIM, _guess.MOST_AIM, _guess.SAFE)
@@ -62,10 +62,9 @@ def slope_of(past):
     return tl.where(slope > 0, slope, FIRST_SLOPE)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def pick(
     history,
-    gradient,
     counts,
     state,
     layout,
@@ -75,6 +74,8 @@ def pick(
     SHIFT: tl.constexpr,
     BINS: tl.constexpr,
     FIRST: tl.constexpr,
+    ADDS: tl.constexpr,
+    FINITE: tl.constexpr,
 ):
     """The largest value of a digit that, with all higher ones, at least as many entries have as are needed.
 
@@ -99,17 +100,17 @@ def pick(
     tl.store(own + NEED, need - above)
     if FIRST:
         own_room = length_of(ROOMS, segment, layout, segments, room)
-        source = source_of_first_digit(own, gradient, own_k, own_room)
+        source = source_of_first_digit(own, own_k, own_room, ADDS)
         not_finite = tl.sum(tl.where(bins >= (INFINITY >> SHIFT), seen, 0), 0)
         through = tl.sum(tl.where(bins >= place, seen, 0), 0)
-        decide(own, past, source, not_finite, through, found, own_room, gradient is not None)
-    if SHIFT == 0:
+        decide(own, past, source, not_finite, through, found, own_room, FINITE)
+    if SHIFT == 0:  # noqa: SIM102
         if tl.load(own + SOURCE) != NOTHING:
             learn(own, past, found, own_k)
 
 
 @triton.jit
-def decide(own, past, source, not_finite, through, found, room, HAS_GRADIENT: tl.constexpr):
+def decide(own, past, source, not_finite, through, found, room, FINITE: tl.constexpr):
     """What to collect after the first digit, and where to search the others."""
     caught = tl.load(own + CAUGHT).to(tl.float64)
     guessed = tl.load(own + GUESS) > 0
@@ -122,16 +123,14 @@ def decide(own, past, source, not_finite, through, found, room, HAS_GRADIENT: tl
     else:
         if guessed:
             tl.store(past + CAUGHT_LAST, tl.where(caught > room, -caught, caught))
-        refused = False
-        if HAS_GRADIENT:
-            refused = (source == SUM) & (not_finite > 0)
-        if refused:
+        unsaved = (source == SUM) & (not FINITE)
+        if unsaved & (not_finite > 0):
             tl.store(own + WORK, 0)
             tl.store(own + SOURCE, NOTHING)
             tl.store(past + REFUSED, 1.0)
         else:
             fits = through <= room
-            tl.store(own + WORK, tl.where(source == SUM, ADD, 0) | tl.where(fits, GATHER, 0))
+            tl.store(own + WORK, tl.where(unsaved, ADD, 0) | tl.where(fits, GATHER, 0))
             tl.store(own + SOURCE, tl.where(fits, CANDIDATES, RESIDUAL))
             tl.store(own + FLOOR, found)
             tl.store(own + CAUGHT, 0)

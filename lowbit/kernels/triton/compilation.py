@@ -1,8 +1,8 @@
 """Compilation of every kernel for GPUs that are not there, from the launches that calls make.
 
 Calls on meta tensors, with a launcher that only notes what it is given, say which kernels there are and with which
-types: there is no list that could be out of step. What a thread needs is read from the machine code by `cuobjdump`, which
-comes with Triton. A stack in local memory is where spilled registers go: a kernel without one has spilled none.
+types: there is no list that could be out of step. What a thread needs is read from the machine code by `cuobjdump`,
+which comes with Triton. A stack in local memory is where spilled registers go: a kernel without one has spilled none.
 """
 
 import re
@@ -54,15 +54,24 @@ class Signature(NamedTuple):
     settings: tuple[tuple[str, int], ...]
 
     def __str__(self) -> str:
-        given = dict(zip(getattr(import_module(self.module), self.name).arg_names, self.types, strict=False))
+        given, settings = dict(zip(self.kernel.arg_names, self.types, strict=False)), dict(self.settings)
         words = [self.name]
-        if "gradient" in given:
+        if given.get("gradient", "None") != "None":
             words.append(given["gradient"].removeprefix("*"))
-        if bins := dict(self.settings).get("BINS"):
-            words.append(f"{bins} bins")
+        if "SHIFT" in settings:
+            words.append(f"bits from {settings['SHIFT']}")
+        if settings.get("FINITE"):
+            words.append("finite")
+        if given.get("history") == "None":
+            words.append("alone")
         if given.get("layout", "None") != "None":
             words.append("segments")
         return ", ".join(words)
+
+    @property
+    def kernel(self) -> Any:
+        """The function."""
+        return getattr(import_module(self.module), self.name)
 
 
 class Compiled(NamedTuple):
@@ -97,15 +106,16 @@ def signatures() -> list[Signature]:
     layout, sizes, ks = _meta(4, _SEGMENTS + 1, dtype=torch.int64), [_SIZE // _SEGMENTS] * _SEGMENTS, [_K] * _SEGMENTS
     for dtype in _GRADIENTS:
         gradient = None if dtype is None else _meta(_SIZE, dtype=dtype)
-        select.select(gradient, residual, history[0], _K, launch=note)
-        select.select_of_each(gradient, residual, history, layout, sizes, ks, launch=note)
+        for finite in (False, True) if gradient is not None else (False,):
+            select.select(gradient, residual, history[0], _K, finite, launch=note)
+            select.select_of_each(gradient, residual, history, layout, sizes, ks, finite, launch=note)
         if gradient is not None:
             select.largest_magnitude(gradient, launch=note)
     return list(found)
 
 
 def compile_all(targets: tuple[str, ...], processes: int = 1) -> Iterator[Compiled]:
-    """Compile every kernel for every target, in new processes, which is fresh for a name that the cache lacks."""
+    """Compile every kernel for every target, in processes of their own. Triton's cache keeps what it has compiled."""
     jobs = product(signatures(), targets)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         yield from pool.map(compile_one, *zip(*jobs, strict=True))
@@ -113,11 +123,11 @@ def compile_all(targets: tuple[str, ...], processes: int = 1) -> Iterator[Compil
 
 def compile_one(signature: Signature, target: str) -> Compiled:
     """Compile one kernel as if a GPU of that kind were there."""
-    kernel = getattr(import_module(signature.module), signature.name)
-    names, settings = kernel.arg_names, dict(signature.settings)
-    constants = {n: None for n, t in zip(names, signature.types, strict=False) if t == "None"}
-    constants |= {n: settings.pop(n) for n in names if n in settings}
-    types = {n: "constexpr" if n in constants else t for n, t in zip(names, (*signature.types, *names), strict=False)}
+    kernel, settings = signature.kernel, dict(signature.settings)
+    names = kernel.arg_names
+    given = {n: t for n, t in zip(names, signature.types, strict=False) if t != "None"}
+    types = dict.fromkeys(names, "constexpr") | given
+    constants = {n: settings.pop(n, None) for n in names if n not in given}
     aligned = {(i,): [["tt.divisibility", 16]] for i, t in enumerate(signature.types) if t.startswith("*")}
     gpu = GPUTarget("cuda", int(target.removeprefix("sm_")), 32)
     try:

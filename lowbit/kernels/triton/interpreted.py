@@ -1,8 +1,8 @@
 """Triton's interpreter at a usable speed: kernels run on CPU tensors, one program after another.
 
 `TRITON_INTERPRET=1` must stand in the environment before Triton is imported, so this is for processes of their own.
-The interpreter exchanges Triton's language for NumPy at every call of every device function, and back; nearly all of its
-time goes into that. Here it is exchanged once, for as long as the process lives.
+The interpreter exchanges Triton's language for NumPy at every call of every device function, and back; nearly all of
+its time goes into that. Here it is exchanged once, for as long as the process lives.
 """
 
 from triton import language

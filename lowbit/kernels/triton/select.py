@@ -3,13 +3,16 @@
     largest, guess     4 bytes an entry: is the gradient finite; a floor a little below the last threshold
     collect           12 bytes an entry, with a guess: add, and gather candidates from the floor on
     histogram, pick    8 bytes an entry without a guess, 4 after one that missed: the bin of the k-th largest
-    collect           12 or 4 bytes an entry, as above: only now is anything written, if every sum is finite
+    collect           12 or 4 bytes an entry, likewise: only now is anything written, if every sum is finite
     histogram, pick   twice more: the other digits, among the candidates
     count, scan, emit  the selection, ascending by index
 
 All launches are made at every call, and what is not needed leaves at once, as the state on the device says: nothing is
 read back, sizes of allocations follow from N and k alone, and a call can be captured in a CUDA graph. Bins are
 float-bit bins whatever the rule: they need no pass for the largest magnitude, and change no result.
+
+Where the caller knows that all sums are finite, nothing is checked: no `largest`, and the histogram without a guess
+stores the sums, which makes it 12 bytes an entry, and `collect` after it 4.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,7 +52,12 @@ def layout_of(sizes: Sequence[int], ks: Sequence[int], device: torch.device) -> 
 
 
 def select(
-    gradient: Tensor | None, residual: Tensor, history: Tensor, k: int, launch: Launch = launch
+    gradient: Tensor | None,
+    residual: Tensor,
+    history: Tensor,
+    k: int,
+    finite: bool = False,
+    launch: Launch = launch,
 ) -> tuple[Tensor, Tensor]:
     """As `lowbit.kernels.selection.select_largest`, for a contiguous float32 residual of less than 2^31 entries.
 
@@ -57,7 +65,7 @@ def select(
     """
     size = residual.numel()
     tiles, room = triton.cdiv(size, TILE), room_for(size, k)
-    return _select(gradient, residual, history, None, 1, size, k, room, tiles, k, launch)
+    return _select(gradient, residual, history, None, 1, size, k, room, tiles, k, finite, launch)
 
 
 def select_of_each(
@@ -67,12 +75,13 @@ def select_of_each(
     layout: Tensor,
     sizes: Sequence[int],
     ks: Sequence[int],
+    finite: bool = False,
     launch: Launch = launch,
 ) -> tuple[Tensor, Tensor]:
     """As `lowbit.kernels.segments.select_largest_of_each`: the same launches, whatever the number of segments."""
     room = sum(room_for(n, k) for n, k in zip(sizes, ks, strict=True))
     tiles = sum(triton.cdiv(n, TILE) for n in sizes)
-    return _select(gradient, residual, histories, layout, len(sizes), 0, 0, room, tiles, sum(ks), launch)
+    return _select(gradient, residual, histories, layout, len(sizes), 0, 0, room, tiles, sum(ks), finite, launch)
 
 
 def _select(
@@ -86,39 +95,41 @@ def _select(
     room: int,
     tiles: int,
     kept: int,
+    finite: bool,
     launch: Launch,
 ) -> tuple[Tensor, Tensor]:
-    ints = {"dtype": torch.int32, "device": residual.device}
-    bins = DIGITS[0][1]
-    scratch = torch.zeros(segments * (STATE.value + bins), **ints)
-    state, counts = scratch[: segments * STATE.value], scratch[segments * STATE.value :]
-    floats = {"dtype": torch.float32, "device": residual.device}
+    ints, floats = ({"dtype": dtype, "device": residual.device} for dtype in (torch.int32, torch.float32))
+    bins = segments * DIGITS[0][1]
+    scratch = torch.zeros(bins + segments * STATE.value, **ints)
+    counts, state = scratch[:bins], scratch[bins:]
     found, places = torch.empty(room, **floats), torch.empty(room, **ints)
-    table = torch.empty(TABLE * tiles, **ints)
     values, indices = torch.empty(kept, **floats), torch.empty(kept, **ints)
-    programs = min(tiles, PROGRAMS)
-    where = layout, segments
-    if gradient is not None:
-        launch(_passes.largest, programs, gradient, history, state, *where, size, tiles, BLOCK=TILE, num_warps=WARPS)
-    launch(_steps.guess, segments, history, state, HAS_GRADIENT=gradient is not None, num_warps=1)
+    table = torch.empty(TABLE * tiles, **ints)
+    programs, where, tile = min(tiles, PROGRAMS), (layout, segments), {"BLOCK": TILE, "num_warps": WARPS}
 
     def collect() -> None:
         given = gradient, residual, found, places, table, state
-        launch(_passes.collect, programs, *given, *where, size, room, tiles, BLOCK=TILE, num_warps=WARPS)
+        launch(_passes.collect, programs, *given, *where, size, room, tiles, **tile)
 
+    if gradient is not None and not finite:
+        launch(_passes.largest, programs, gradient, history, state, *where, size, tiles, **tile)
+    launch(_steps.guess, segments, history, state, HAS_GRADIENT=gradient is not None, num_warps=1)
     collect()
     for shift, bins in DIGITS:
-        digit = {"SHIFT": shift, "BINS": bins, "FIRST": (shift, bins) == DIGITS[0]}
-        added = gradient if digit["FIRST"] else None
-        given = added, residual, found, counts, state
-        launch(_passes.histogram, programs, *given, *where, size, k, room, tiles, **digit, BLOCK=TILE, num_warps=WARPS)
-        launch(_steps.pick, segments, history, added, counts, state, *where, k, room, **digit)
-        if digit["FIRST"]:
+        first = (shift, bins) == DIGITS[0]
+        added = gradient if first else None
+        digit = {"SHIFT": shift, "BINS": bins, "FIRST": first, "FINITE": finite and first}
+        launch(
+            *(_passes.histogram, programs, added, residual, found, counts, state, *where, size, k, room, tiles),
+            **(digit | tile),
+        )
+        launch(_steps.pick, segments, history, counts, state, *where, k, room, **digit, ADDS=added is not None)
+        if first:
             collect()
-    launch(_order.count, programs, residual, found, table, state, *where, size, tiles, BLOCK=TILE, num_warps=WARPS)
+    launch(_order.count, programs, residual, found, table, state, *where, size, tiles, **tile)
     launch(_order.scan, segments, table, state, *where, tiles, CHUNK=CHUNK)
     given = residual, found, places, table, state, values, indices
-    launch(_order.emit, programs, *given, *where, size, k, tiles, BLOCK=TILE, num_warps=WARPS)
+    launch(_order.emit, programs, *given, *where, size, k, tiles, **tile)
     return values, indices
 
 
@@ -126,5 +137,7 @@ def largest_magnitude(tensor: Tensor, launch: Launch = launch) -> Tensor:
     """Maximum of |tensor|, contiguous float32, float16 or bfloat16; float64, no dimensions."""
     state = torch.zeros(STATE.value, dtype=torch.int32, device=tensor.device)
     size, tiles = tensor.numel(), triton.cdiv(tensor.numel(), TILE)
-    launch(_passes.largest, min(tiles, PROGRAMS), tensor, None, state, None, 1, size, tiles, BLOCK=TILE, num_warps=WARPS)
+    launch(
+        _passes.largest, min(tiles, PROGRAMS), tensor, None, state, None, 1, size, tiles, BLOCK=TILE, num_warps=WARPS
+    )
     return state.view(torch.float32)[MOST.value].double()
