@@ -1,6 +1,7 @@
 # make run    installs into .venv, runs the default study, ends with verdicts and report
 # make test   installs, runs the tests
 # make lint   checks form: Python, Snakemake files, workflow
+# make kernels  compiles the CUDA kernels for GPUs that need not be there
 #
 # VENV=dir names another place for the environment, PYTHON=python3.12 another Python (3.11 or newer),
 # ARGS="--configfile studies/cifar10.yaml" goes to snakemake, or to pytest.
@@ -12,7 +13,7 @@ BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/installed
 export PATH := $(BIN):$(PATH)
 
-.PHONY: run install test lint dry-run clean
+.PHONY: run install test lint kernels dry-run clean
 
 run: $(INSTALLED)
 	@python -m lowbit unlock
@@ -34,6 +35,9 @@ lint: $(INSTALLED)
 	ruff format --check .
 	snakefmt --check Snakefile rules
 	snakemake --lint
+
+kernels: $(INSTALLED)
+	python -m lowbit compile-kernels --processes 2
 
 dry-run: $(INSTALLED)
 	snakemake --dry-run --quiet rules

@@ -1,7 +1,7 @@
 """Compile every CUDA kernel for GPUs that need not be there, and count the memory traffic of a call.
 
   python -m lowbit compile-kernels
-  python -m lowbit compile-kernels --targets sm_90
+  python -m lowbit compile-kernels --targets sm_90 --processes 2
 
 Exit status: 0 when every kernel compiles and none spills registers into local memory, 1 otherwise.
 """
@@ -13,28 +13,43 @@ TARGETS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which GPUs."""
+    default = ["sm_80", "sm_90", "sm_100"]
     parser.add_argument(
-        "--targets",
-        nargs="+",
-        default=["sm_80", "sm_90", "sm_100"],
-        choices=TARGETS,
-        help="(default: sm_80 sm_90 sm_100)",
+        "--targets", nargs="+", choices=TARGETS, default=default, help=f"(default: {' '.join(default)})"
     )
     parser.add_argument("--processes", type=int, default=1, help="that compile at once (default: 1)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line for each kernel and target."""
+    """Print a line for each kernel and target, then the traffic."""
     from tqdm import tqdm
 
     from lowbit.kernels.triton.compilation import compile_all
 
-    print(f"{'kernel':<44} {'target':<8} {'registers':>9} {'shared bytes':>12} {'stack bytes':>11}")
-    bad, total = 0, 0
-    for one in tqdm(compile_all(tuple(args.targets), args.processes), disable=None, leave=False, unit=" kernels"):
+    print(f"{'kernel':<48} {'target':<8} {'registers':>9} {'shared bytes':>12} {'stack bytes':>11}")
+    total = bad = 0
+    for one in tqdm(compile_all(args.targets, args.processes), disable=None, leave=False, unit=" kernels"):
         total, bad = total + 1, bad + bool(one.error or one.stack_bytes)
         numbers = f"{one.registers:>9} {one.shared_bytes:>12} {one.stack_bytes:>11}"
-        spilled = "  spills" if one.stack_bytes else ""
-        tqdm.write(f"{one.signature!s:<44} {one.target:<8} {one.error or numbers}{spilled}")
-    print(f"{total} compiled, {bad} that fail or spill")
+        fault = "  spills" if one.stack_bytes else ""
+        tqdm.write(f"{one.signature!s:<48} {one.target:<8} {one.error or numbers}{fault}")
+    print(f"{total} compiled, {bad} of them fail or spill")
+    _print_traffic()
     return int(bad > 0)
+
+
+def _print_traffic() -> None:
+    from lowbit.kernels.triton import traffic
+
+    print(
+        f"\nmemory traffic of a call, bytes an entry: float32, {traffic.SIZE} entries, density {traffic.DENSITY}\n"
+        f"{'':<60} {'gradient, residual':>18} {'all else':>9}"
+    )
+    with traffic.interpreting_process() as process:
+        for finite, words in ((False, "sums are checked"), (True, "sums are known to be finite")):
+            rows = process.submit(traffic.count, finite=finite).result()
+            for route in traffic.ROUTES:
+                dense, other = (sum(row[i] for row in rows if row.route == route) for i in (2, 3))
+                print(f"{f'select_largest, {words}, {route}':<60} {dense:>18.2f} {other:>9.2f}")
+    print(f"{'residual.add_(gradient), the floor':<60} {traffic.FLOOR:>18.2f}")
+    print(f"{'torch.topk with error feedback, not counted: by its source':<60} {traffic.TOPK:>18.2f}")

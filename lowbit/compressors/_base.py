@@ -83,7 +83,9 @@ class Compressor(ABC):
         """
         if not math.isfinite(largest_magnitude(x)):
             raise NonFiniteError(f"{_faults(x)}; skip this step, or lower the learning rate or the loss scale")
-        indices = None if k >= x.numel() else self.choose(x, k, self.start() if history is None else history, x)
+        if history is None:
+            history = self.start().to(x.device)
+        indices = None if k >= x.numel() else self.choose(x, k, history, x)
         return (x.clone() if indices is None else x[indices]), indices
 
     def select_from(self, residual: Tensor, increment: Tensor, k: int, history: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -38,7 +38,7 @@ FIRST_SLOPE, LEAST_AIM, MOST_AIM, SAFE = (
 
 
 @triton.jit
-def guess(history, state, HAS_GRADIENT: tl.constexpr):
+def guess(history, state, ADDS: tl.constexpr):
     """Begin a call: cut a little below the last threshold, where there is one and no sum can overflow."""
     past = history + tl.program_id(0) * SLOTS
     own = state + tl.program_id(0) * STATE
@@ -52,7 +52,7 @@ def guess(history, state, HAS_GRADIENT: tl.constexpr):
         floor = (threshold * tl.exp2(-tl.log2(aim) / slope_of(past))).to(tl.int32, bitcast=True)
         tl.store(own + FLOOR, floor)
         tl.store(own + GUESS, floor)
-        tl.store(own + WORK, ADD | GATHER if HAS_GRADIENT else GATHER)
+        tl.store(own + WORK, ADD | GATHER if ADDS else GATHER)
 
 
 @triton.jit

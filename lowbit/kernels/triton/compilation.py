@@ -8,7 +8,7 @@ which comes with Triton. A stack in local memory is where spilled registers go: 
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
 from itertools import product
@@ -24,7 +24,6 @@ from triton.compiler import ASTSource
 from lowbit.kernels.selection import SLOTS
 from lowbit.kernels.triton import select
 
-TARGETS = ("sm_80", "sm_90", "sm_100")
 _GRADIENTS = (torch.float32, torch.bfloat16, torch.float16, None)
 _SEGMENTS = 3
 _SIZE, _K = 1 << 20, 10_000
@@ -44,7 +43,8 @@ class Signature(NamedTuple):
     Args:
         module: that it is in.
         name: of the kernel.
-        types: of its arguments, in Triton's notation; `None` for one that is left out.
+        types: of its arguments, in Triton's notation; `None` for one that is left out, :16 where the compiler knows that
+            it is a multiple of 16.
         settings: constants, and how many warps.
     """
 
@@ -57,7 +57,9 @@ class Signature(NamedTuple):
         given, settings = dict(zip(self.kernel.arg_names, self.types, strict=False)), dict(self.settings)
         words = [self.name]
         if given.get("gradient", "None") != "None":
-            words.append(given["gradient"].removeprefix("*"))
+            words.append(given["gradient"].removeprefix("*").removesuffix(":16"))
+        if settings.get("ADDS"):
+            words.append("adds")
         if "SHIFT" in settings:
             words.append(f"bits from {settings['SHIFT']}")
         if settings.get("FINITE"):
@@ -66,6 +68,8 @@ class Signature(NamedTuple):
             words.append("alone")
         if given.get("layout", "None") != "None":
             words.append("segments")
+        elif given.get("size", "").endswith(":16"):
+            words.append("vectors")
         return ", ".join(words)
 
     @property
@@ -99,7 +103,7 @@ def signatures() -> list[Signature]:
     found: dict[Signature, None] = {}
 
     def note(kernel: Any, programs: int, *arguments: Any, **settings: int) -> None:
-        types = tuple(_type_of(a) for a in arguments)
+        types = tuple(_type_of(a, p.do_not_specialize) for a, p in zip(arguments, kernel.params, strict=False))
         found[Signature(kernel.fn.__module__, kernel.__name__, types, tuple(settings.items()))] = None
 
     residual, history = _meta(_SIZE), _meta(_SEGMENTS, SLOTS, dtype=torch.float64)
@@ -107,14 +111,16 @@ def signatures() -> list[Signature]:
     for dtype in _GRADIENTS:
         gradient = None if dtype is None else _meta(_SIZE, dtype=dtype)
         for finite in (False, True) if gradient is not None else (False,):
-            select.select(gradient, residual, history[0], _K, finite, launch=note)
+            for odd in (0, 1):
+                cut = None if gradient is None else gradient[odd:]
+                select.select(cut, residual[odd:], history[0], _K, finite, launch=note)
             select.select_of_each(gradient, residual, history, layout, sizes, ks, finite, launch=note)
         if gradient is not None:
             select.largest_magnitude(gradient, launch=note)
     return list(found)
 
 
-def compile_all(targets: tuple[str, ...], processes: int = 1) -> Iterator[Compiled]:
+def compile_all(targets: Sequence[str], processes: int = 1) -> Iterator[Compiled]:
     """Compile every kernel for every target, in processes of their own. Triton's cache keeps what it has compiled."""
     jobs = product(signatures(), targets)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
@@ -125,10 +131,10 @@ def compile_one(signature: Signature, target: str) -> Compiled:
     """Compile one kernel as if a GPU of that kind were there."""
     kernel, settings = signature.kernel, dict(signature.settings)
     names = kernel.arg_names
-    given = {n: t for n, t in zip(names, signature.types, strict=False) if t != "None"}
+    given = {n: t.removesuffix(":16") for n, t in zip(names, signature.types, strict=False) if t != "None"}
     types = dict.fromkeys(names, "constexpr") | given
     constants = {n: settings.pop(n, None) for n in names if n not in given}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, t in enumerate(signature.types) if t.startswith("*")}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, t in enumerate(signature.types) if t.endswith(":16")}
     gpu = GPUTarget("cuda", int(target.removeprefix("sm_")), 32)
     try:
         compiled = triton.compile(ASTSource(kernel, types, constants, aligned), target=gpu, options=settings)
@@ -152,7 +158,9 @@ def _meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.empty(*shape, dtype=dtype, device="meta")
 
 
-def _type_of(argument: Any) -> str:
+def _type_of(argument: Any, varies: bool) -> str:
     if isinstance(argument, Tensor):
-        return _TYPES[argument.dtype]
-    return "None" if argument is None else "i32"
+        return f"{_TYPES[argument.dtype]}:16"  # as PyTorch allocates
+    if argument is None:
+        return "None"
+    return "i32" if varies or argument % 16 else "i32:16"

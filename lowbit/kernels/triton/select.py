@@ -113,7 +113,7 @@ def _select(
 
     if gradient is not None and not finite:
         launch(_passes.largest, programs, gradient, history, state, *where, size, tiles, **tile)
-    launch(_steps.guess, segments, history, state, HAS_GRADIENT=gradient is not None, num_warps=1)
+    launch(_steps.guess, segments, history, state, ADDS=gradient is not None, num_warps=1)
     collect()
     for shift, bins in DIGITS:
         first = (shift, bins) == DIGITS[0]

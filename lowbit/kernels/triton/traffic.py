@@ -38,10 +38,9 @@ class Traffic(NamedTuple):
     other_bytes: float
 
 
-def count_in_new_process(dtype: torch.dtype = torch.float32, finite: bool = False) -> list[Traffic]:
-    """As `count`, from any process."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_interpret) as pool:
-        return pool.submit(count, dtype, finite).result()
+def interpreting_process() -> ProcessPoolExecutor:
+    """A new process in which `count` can run."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_interpret)
 
 
 def count(dtype: torch.dtype = torch.float32, finite: bool = False, size: int = SIZE) -> list[Traffic]:
