@@ -43,8 +43,8 @@ class Signature(NamedTuple):
     Args:
         module: that it is in.
         name: of the kernel.
-        types: of its arguments, in Triton's notation; `None` for one that is left out, :16 where the compiler knows that
-            it is a multiple of 16.
+        types: of its arguments, in Triton's notation; `None` for one that is left out, `:16` for one that the compiler
+            knows to be a multiple of 16.
         settings: constants, and how many warps.
     """
 

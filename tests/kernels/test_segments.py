@@ -1,0 +1,49 @@
+"""Segments on a CPU, and what is known of them without computing; on CUDA devices see test_cuda.py."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from lowbit.kernels import segments, selection
+from lowbit.kernels.segments import Segments, select_largest_of_each
+
+SIZES, KS = (1, 200, 31), (1, 10, 31)
+
+
+def histories() -> torch.Tensor:
+    return torch.zeros(len(SIZES), selection.SLOTS, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_each_segment_is_selected_from_by_itself(dtype):
+    cut, past, other = Segments(SIZES, KS, torch.device("cpu")), histories(), histories()
+    residual, expected = torch.zeros(232, dtype=dtype), torch.zeros(232, dtype=dtype)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(4):
+        gradient = torch.randn(232, dtype=dtype, generator=generator)
+        if step == 2:
+            gradient[100] = float("nan")
+        values, indices = select_largest_of_each(gradient, residual, past, cut)
+        wanted, places = segments.reference(gradient, expected, other, None, SIZES, KS)
+        assert torch.equal(values, wanted)
+        assert torch.equal(indices, places)
+        assert torch.equal(residual, expected)
+        assert past[:, selection.REFUSED].tolist() == [0, float(step == 2), 0]
+    assert torch.equal(past[:, selection.THRESHOLD], other[:, selection.THRESHOLD])
+    values, _ = select_largest_of_each(None, residual, past, cut)
+    assert values.shape == (42,)
+
+
+def test_shapes_are_known_without_computing():
+    with FakeTensorMode():
+        cut = Segments(SIZES, KS, torch.device("cpu"))
+        residual, past = torch.empty(232), torch.empty(3, selection.SLOTS, dtype=torch.float64)
+        values, indices = select_largest_of_each(None, residual, past, cut)
+        assert (values.shape, values.dtype) == ((42,), torch.float32)
+        assert (indices.shape, indices.dtype) == ((42,), torch.int32)
+
+
+@pytest.mark.parametrize(("sizes", "ks"), [((), ()), ((5, 5), (1,)), ((5,), (6,)), ((5, 0), (1, 0))])
+def test_every_segment_has_something_to_select(sizes, ks):
+    with pytest.raises(AssertionError):
+        Segments(sizes, ks, torch.device("cpu"))
