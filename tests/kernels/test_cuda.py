@@ -34,6 +34,7 @@ def test_all_of_this_file_interpreted():
         command, capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1", "CI": ""}, check=False
     )
     assert result.returncode == 0, result.stdout[-5000:]
+    assert result.stdout.count(".") > 15, "tests that were not found show nothing"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,12 +86,12 @@ def draws(size: int, steps: int = 4) -> list[torch.Tensor]:
 
 
 @on_device
-@pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 200])
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 200])
 def test_steps_of_error_feedback(size):
     for density in (0.0, 0.3, 1.0):
         k = max(1, int(size * density))
-        same(draws(size), [k] * 4)
-        same([(3 * g).round() for g in draws(size, 3)], [k] * 3)
+        same(draws(size, 3), [k] * 3)
+        same([(3 * g).round() for g in draws(size, 2)], [k] * 2)
 
 
 @on_device
@@ -98,8 +99,8 @@ def test_more_tiles_than_programs():
     """Candidates have room, and, of two-valued numbers, have none: then the residual itself is searched."""
     past = same([g / (1 + 0.1 * step) for step, g in enumerate(draws(1500))], [15] * 4)
     assert past[ops.HITS] >= 2
-    same([g.sign() for g in draws(1500, 2)], [40, 90])
-    same([100 * (torch.arange(1500) % 7 == 0).float(), torch.ones(1500)], [5, 400])
+    same([g.sign() for g in draws(1500, 1)], [40])
+    same([100 * (torch.arange(1500) % 7 == 0).float()], [5])
 
 
 @on_device
@@ -135,7 +136,7 @@ numbers = st.one_of(
 
 
 @on_device
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(data=st.data(), size=st.integers(1, 70))
 def test_any_numbers(data, size):
     vectors = arrays.arrays(np.float32, size, elements=numbers)
@@ -235,11 +236,11 @@ def test_without_the_check_finite_sums_give_the_same():
 
 @on_device
 def test_segments_at_once_are_segments_one_after_another():
-    sizes, ks = (1, 63, 64, 65, 300, 2, 1), (1, 6, 64, 1, 30, 1, 1)
-    gradients = [torch.cat([10.0**i * part for i, part in enumerate(g.split(sizes))]) for g in draws(sum(sizes), 4)]
+    sizes, ks = (1, 63, 64, 65, 150, 2, 1), (1, 6, 64, 1, 15, 1, 1)
+    gradients = [torch.cat([10.0**i * part for i, part in enumerate(g.split(sizes))]) for g in draws(sum(sizes))]
     past = same_of_each(gradients, sizes, ks)
     assert past[4, ops.HITS] >= 1
-    same_of_each([g.sign() for g in draws(sum(sizes), 2)], sizes, ks)
+    same_of_each([draws(sum(sizes), 1)[0].sign()], sizes, ks)
 
 
 @on_device
@@ -254,4 +255,4 @@ def test_segments_go_their_own_ways():
         rows[3] = rows[3].sign()
     past = same_of_each([rows.flatten() for rows in gradients], sizes, ks)
     assert past[:, ops.REFUSED].tolist() == [1, 0, 0, 0, 0]
-    same_of_each([rows.flatten().to(torch.bfloat16) for rows in gradients], sizes, ks)
+    same_of_each([rows.flatten().to(torch.bfloat16) for rows in gradients[2:]], sizes, ks)

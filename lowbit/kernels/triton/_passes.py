@@ -43,9 +43,13 @@ THRESHOLD = tl.constexpr(_guess.THRESHOLD)
 def entries_of_tile(tile, layout, segments, size, BLOCK: tl.constexpr):
     """Segment of a tile, where the tile begins in the segment and in flat tensors, and its number of entries."""
     segment = segment_of(tile, layout, segments)
-    start = (tl.cast(tile, tl.int64) - of_layout(TILES, segment, layout, segments)) * BLOCK
+    start = tl.cast(tile, tl.int64) * BLOCK
+    flat = start
+    if layout is not None:
+        start -= of_layout(TILES, segment, layout, segments) * BLOCK
+        flat = start + of_layout(ENTRIES, segment, layout, segments)
     left = tl.minimum(length_of(ENTRIES, segment, layout, segments, size) - start, BLOCK).to(tl.int32)
-    return segment, start.to(tl.int32), of_layout(ENTRIES, segment, layout, segments) + start, left
+    return segment, start.to(tl.int32), flat, left
 
 
 @triton.jit

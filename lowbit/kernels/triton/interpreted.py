@@ -2,8 +2,11 @@
 
 `TRITON_INTERPRET=1` must stand in the environment before Triton is imported, so this is for processes of their own.
 The interpreter exchanges Triton's language for NumPy at every call of every device function, and back; nearly all of
-its time goes into that. Here it is exchanged once, for as long as the process lives.
+its time goes into that. Here it is exchanged once, for as long as the process lives, and overflow of integers is not
+looked for.
 """
+
+import dataclasses
 
 from triton import language
 from triton.runtime import interpreter
@@ -29,3 +32,5 @@ def keep_interpreting() -> None:
         return
     interpreter._patch_lang(language.sum.fn)
     interpreter._patch_lang = lambda _: _Kept()
+    options = interpreter.interpreter_builder.options
+    interpreter.interpreter_builder.options = dataclasses.replace(options, sanitize_overflow=False)  # a quarter more
