@@ -39,23 +39,25 @@ def test_all_of_this_file_interpreted():
 
 @pytest.fixture(scope="module", autouse=True)
 def small_tiles():
-    """Many tiles and several rounds of every loop, from few entries."""
+    """Many tiles, several rounds of every loop and little room for candidates, from few entries."""
     from lowbit.kernels.triton import select
 
-    before = select.TILE, select.PROGRAMS, select.CHUNK
+    before = select.TILE, select.PROGRAMS, select.CHUNK, select.SPARE
     if INTERPRETED:
-        select.TILE, select.PROGRAMS, select.CHUNK = 64, 3, 2
+        select.TILE, select.PROGRAMS, select.CHUNK, select.SPARE = 64, 3, 2, 8
     yield
-    select.TILE, select.PROGRAMS, select.CHUNK = before
+    select.TILE, select.PROGRAMS, select.CHUNK, select.SPARE = before
 
 
 def select(gradient, residual, history, k, finite=False):
-    """The kernels on any device: the op sends CPU tensors to the other implementation."""
+    """The kernels on any device: the op would send CPU tensors to the other implementation."""
     if not INTERPRETED:
         return ops.select_largest(gradient, residual, history, k, finite=finite)
-    from lowbit.kernels.triton.select import select
+    if gradient is None or gradient.dtype == residual.dtype:
+        return ops._select_on_cuda(gradient, residual, history, k, 1024, 1000.0, "log", finite)
+    from lowbit.kernels.triton import select
 
-    return select(gradient, residual, history, k, finite)
+    return select.select(gradient, residual, history, k, finite)
 
 
 def same(gradients: list[torch.Tensor], ks: list[int], finite: bool = False) -> torch.Tensor:
@@ -108,6 +110,7 @@ def test_tiles_as_large_as_they_are(monkeypatch):
     from lowbit.kernels.triton import select
 
     monkeypatch.setattr(select, "TILE", 4096)
+    monkeypatch.setattr(select, "SPARE", 1024)
     same(draws(20011, 3), [200] * 3)
 
 
@@ -188,14 +191,22 @@ def test_buffers_may_hold_anything(monkeypatch):
 @on_device
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_largest_magnitude(dtype):
-    from lowbit.kernels.triton.select import largest_magnitude
-
+    largest_magnitude = ops._largest_on_cuda
     for size in (1, 64, 200):
         x = draws(size)[0].to(dtype)
         assert float(largest_magnitude(x.to(DEVICE))) == float(x.abs().max())
         for bad in (float("nan"), float("inf"), float("-inf")):
             x[size // 2] = bad
             assert not np.isfinite(float(largest_magnitude(x.to(DEVICE))))
+
+
+@on_device
+def test_other_types_and_strides_follow_the_reference():
+    assert float(ops._largest_on_cuda(draws(20)[0].double().to(DEVICE)[::2])) == float(draws(20)[0][::2].abs().max())
+    residual, past = draws(20)[0].double().to(DEVICE), torch.zeros(ops.SLOTS, dtype=torch.float64, device=DEVICE)
+    values, indices = ops._select_on_cuda(None, residual, past, 20, 1024, 1000.0, "log", False)
+    assert torch.equal(values.cpu(), draws(20)[0].double())
+    assert indices.tolist() == list(range(20))
 
 
 def same_of_each(gradients, sizes, ks) -> torch.Tensor:
@@ -222,7 +233,8 @@ def select_of_each(gradient, residual, past, cut):
     from lowbit.kernels.triton import select
 
     layout = select.layout_of(cut.sizes, cut.ks, cut.device)
-    return select.select_of_each(gradient, residual, past, layout, cut.sizes, cut.ks)
+    call = segments._on_cuda if gradient.dtype == residual.dtype else select.select_of_each
+    return call(gradient, residual, past, layout, cut.sizes, cut.ks, False)
 
 
 @on_device
@@ -256,3 +268,30 @@ def test_segments_go_their_own_ways():
     past = same_of_each([rows.flatten() for rows in gradients], sizes, ks)
     assert past[:, ops.REFUSED].tolist() == [1, 0, 0, 0, 0]
     same_of_each([rows.flatten().to(torch.bfloat16) for rows in gradients[2:]], sizes, ks)
+
+
+@here
+@pytest.mark.gpu
+def test_a_call_waits_for_nothing_and_can_be_captured():
+    gradient, residual = torch.zeros(3000, device="cuda"), torch.zeros(3000, device="cuda")
+    past = torch.zeros(ops.SLOTS, dtype=torch.float64, device="cuda")
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        ops.select_largest(gradient, residual, past, 50)  # compiles
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.cuda.graph(graph):
+            values, indices = ops.select_largest(gradient, residual, past, 50)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    past.zero_()
+    expected_residual, other = torch.zeros(3000), past.cpu()
+    for scale, g in zip((1, 1, 1, 1000, float("nan")), draws(3000, 5), strict=True):
+        gradient.copy_(scale * g)
+        graph.replay()
+        expected, places = ops.reference(scale * g, expected_residual, other, 50)
+        assert torch.equal(values.cpu(), expected)
+        assert torch.equal(indices.cpu(), places)
+        assert torch.equal(residual.cpu(), expected_residual)

@@ -29,6 +29,7 @@ TILE = 4096  # entries
 WARPS = 8  # of a program that works on tiles: 16 entries a thread
 PROGRAMS = 1024  # at most: a few for each multiprocessor
 CHUNK = 1024  # tiles that are scanned at once
+SPARE = 1024  # candidates that there is room for beyond 4 k
 DIGITS = ((20, 2048), (10, 1024), (0, 1024))  # shift and number of bins of each digit of a magnitude's 31 bits
 
 Launch = Callable[..., None]
@@ -41,7 +42,7 @@ def launch(kernel: Any, programs: int, *arguments: Any, **settings: Any) -> None
 
 def room_for(size: int, k: int) -> int:
     """Candidates that there is room for, of a segment."""
-    return min(size, 4 * k + 1024)
+    return min(size, 4 * k + SPARE)
 
 
 def layout_of(sizes: Sequence[int], ks: Sequence[int], device: torch.device) -> Tensor:
