@@ -45,8 +45,8 @@ def guess(history, state, ADDS: tl.constexpr):
     tl.store(past + CALLS, tl.load(past + CALLS) + 1)
     tl.store(past + REFUSED, 0.0)
     threshold = tl.load(past + THRESHOLD).to(tl.float32)
-    most = tl.load(own + MOST)
-    safe = (most < INFINITY) & (most.to(tl.float32, bitcast=True) + threshold < SAFE)
+    most = tl.load(own + MOST).to(tl.float32, bitcast=True)
+    safe = most + threshold < SAFE  # not so for infinity and NaN
     if (threshold > 0) & safe:
         aim = tl.maximum(tl.load(past + AIM).to(tl.float32), LEAST_AIM)
         floor = (threshold * tl.exp2(-tl.log2(aim) / slope_of(past))).to(tl.int32, bitcast=True)
