@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from lowbit.compressors import make
+from lowbit.errors import NonFiniteError
 from lowbit.kernels import segments
 from lowbit.kernels import selection as ops
 from lowbit.kernels.segments import Segments
@@ -112,6 +114,28 @@ def test_tiles_as_large_as_they_are(monkeypatch):
     monkeypatch.setattr(select, "TILE", 4096)
     monkeypatch.setattr(select, "SPARE", 1024)
     same(draws(20011, 3), [200] * 3)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="needs a GPU: programs come in any order there anyway")
+def test_programs_may_come_in_any_order(monkeypatch):
+    from triton.runtime.interpreter import interpreter_builder as builder
+
+    from lowbit.kernels.triton import select
+
+    generator, orders = np.random.default_rng(0), []
+    dimensions, index = builder.set_grid_dim, builder.set_grid_idx
+
+    def start(x, y, z):
+        orders.append(generator.permutation(x).tolist())
+        dimensions(x, y, z)
+
+    monkeypatch.setattr(builder, "set_grid_dim", start)
+    monkeypatch.setattr(builder, "set_grid_idx", lambda x, y, z: index(orders[-1][x], y, z))
+    monkeypatch.setattr(select, "PROGRAMS", 8)
+    past = same([g / (1 + 0.1 * step) for step, g in enumerate(draws(450))], [15] * 4)
+    assert past[ops.HITS] >= 1
+    same([g.sign() for g in draws(450, 1)], [200])
+    assert any(order != sorted(order) for order in orders)
 
 
 @on_device
@@ -295,3 +319,17 @@ def test_a_call_waits_for_nothing_and_can_be_captured():
         assert torch.equal(values.cpu(), expected)
         assert torch.equal(indices.cpu(), places)
         assert torch.equal(residual.cpu(), expected_residual)
+
+
+@here
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_session_on_a_gpu_sends_what_one_on_a_cpu_sends(dtype):
+    on_gpu, on_cpu = make("hggtopk"), make("hggtopk")
+    for gradient in draws(5000):
+        sent = on_gpu.send(gradient.to("cuda", dtype), "w", 0.01)
+        expected = on_cpu.send(gradient.to(dtype), "w", 0.01)
+        assert torch.equal(sent.indices.cpu(), expected.indices)
+        assert torch.equal(sent.values.cpu(), expected.values)
+    with pytest.raises(NonFiniteError):
+        on_gpu.send(torch.full((5000,), float("nan"), dtype=dtype, device="cuda"), "w", 0.01)
