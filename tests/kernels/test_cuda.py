@@ -44,11 +44,11 @@ def small_tiles():
     """Many tiles, several rounds of every loop and little room for candidates, from few entries."""
     from lowbit.kernels.triton import select
 
-    before = select.TILE, select.PROGRAMS, select.CHUNK, select.SPARE
-    if INTERPRETED:
-        select.TILE, select.PROGRAMS, select.CHUNK, select.SPARE = 64, 3, 2, 8
-    yield
-    select.TILE, select.PROGRAMS, select.CHUNK, select.SPARE = before
+    small = {"TILE": 64, "PROGRAMS": 3, "CHUNK": 2, "WIDTH": 32, "SPARE": 8} if INTERPRETED else {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in small.items():
+            patch.setattr(select, name, value)
+        yield
 
 
 def select(gradient, residual, history, k, finite=False):
@@ -110,8 +110,8 @@ def test_more_tiles_than_programs():
 def test_tiles_as_large_as_they_are(monkeypatch):
     from lowbit.kernels.triton import select
 
-    monkeypatch.setattr(select, "TILE", 4096)
-    monkeypatch.setattr(select, "SPARE", 1024)
+    for name, value in {"TILE": 4096, "WIDTH": 512, "SPARE": 1024}.items():
+        monkeypatch.setattr(select, name, value)
     same(draws(20011, 3), [200] * 3)
 
 

@@ -34,29 +34,39 @@ from lowbit.kernels.triton._passes import entries_of_tile
 
 
 @triton.jit
-def chosen_from(source, tile, flat, left, begin, residual, values, table, tiles, lanes):
-    """Numbers of a tile that may be selected, and which lanes have one."""
+def listed(source, tile, flat, left, begin, residual, values, table, tiles):
+    """Where the numbers of a tile that may be selected stand, from which place on, and how many there are."""
     if source == CANDIDATES:
-        mask = lanes < tl.load(table + NUMBER * tiles + tile)
-        x = tl.load(values + begin + tl.load(table + BASE * tiles + tile) + lanes, mask=mask, other=0.0)
+        numbers = values
+        place = begin + tl.load(table + BASE * tiles + tile)
+        number = tl.load(table + NUMBER * tiles + tile)
     else:
-        mask = (lanes < left) & (source == RESIDUAL)
-        x = tl.load(residual + flat + lanes, mask=mask, other=0.0)
-    return x, mask
+        numbers = residual
+        place = flat
+        number = tl.where(source == RESIDUAL, left, 0)
+    return numbers, place, number
 
 
 @triton.jit(do_not_specialize=VARYING)
-def count(residual, values, table, state, layout, segments, size, tiles, BLOCK: tl.constexpr):
+def count(residual, values, table, state, layout, segments, size, tiles, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     """How many entries of each tile are larger than FOUND, and how many equal it."""
-    lanes = tl.arange(0, BLOCK)
+    lanes = tl.arange(0, WIDTH)
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
         segment, _, flat, left = entries_of_tile(tile, layout, segments, size, BLOCK)
         own = state + segment * STATE
+        found = tl.load(own + FOUND)
         begin = of_layout(ROOMS, segment, layout, segments)
-        x, mask = chosen_from(tl.load(own + SOURCE), tile, flat, left, begin, residual, values, table, tiles, lanes)
-        bits, found = magnitude(x), tl.load(own + FOUND)
-        tl.store(table + ABOVE * tiles + tile, tl.sum(((bits > found) & mask).to(tl.int32), 0))
-        tl.store(table + EQUAL * tiles + tile, tl.sum(((bits == found) & mask).to(tl.int32), 0))
+        source = tl.load(own + SOURCE)
+        numbers, place, number = listed(source, tile, flat, left, begin, residual, values, table, tiles)
+        above = 0
+        equal = 0
+        for first in range(0, number, WIDTH):
+            mask = first + lanes < number
+            bits = magnitude(tl.load(numbers + place + first + lanes, mask=mask, other=0.0))
+            above += tl.sum(((bits > found) & mask).to(tl.int32), 0)
+            equal += tl.sum(((bits == found) & mask).to(tl.int32), 0)
+        tl.store(table + ABOVE * tiles + tile, above)
+        tl.store(table + EQUAL * tiles + tile, equal)
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -95,32 +105,42 @@ def emit(
     size,
     k,
     tiles,
+    WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Write the selection, and 0 in its place into the residual; zeros at the first indices when it was refused."""
-    lanes = tl.arange(0, BLOCK)
+    lanes = tl.arange(0, WIDTH)
+    zeros = tl.zeros((WIDTH,), tl.float32)
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
         segment, start, flat, left = entries_of_tile(tile, layout, segments, size, BLOCK)
         own = state + segment * STATE
         source = tl.load(own + SOURCE)
         output = of_layout(OUTPUTS, segment, layout, segments)
-        here = start + lanes
         if source == NOTHING:
-            first = here < length_of(OUTPUTS, segment, layout, segments, k)
-            mask = first & (lanes < left)
-            tl.store(kept + output + here, tl.zeros((BLOCK,), tl.float32), mask=mask)
-            tl.store(kept_positions + output + here, here, mask=mask)
+            for first in range(0, left, WIDTH):
+                here = start + first + lanes
+                mask = (first + lanes < left) & (here < length_of(OUTPUTS, segment, layout, segments, k))
+                tl.store(kept + output + here, zeros, mask=mask)
+                tl.store(kept_positions + output + here, here, mask=mask)
         else:
-            found, ties = tl.load(own + FOUND), tl.load(table + TIES * tiles + tile)
+            found = tl.load(own + FOUND)
+            ties = tl.load(table + TIES * tiles + tile)
+            output += tl.load(table + BEGIN * tiles + tile)
             begin = of_layout(ROOMS, segment, layout, segments)
-            x, mask = chosen_from(source, tile, flat, left, begin, residual, values, table, tiles, lanes)
-            equal = ((magnitude(x) == found) & mask).to(tl.int32)
-            tie = (equal != 0) & (tl.cumsum(equal, 0) <= ties)
-            taken = ((magnitude(x) > found) & mask) | tie
-            place = output + tl.load(table + BEGIN * tiles + tile) + tl.cumsum(taken.to(tl.int32), 0) - 1
-            if source == CANDIDATES:
-                base = tl.load(table + BASE * tiles + tile)
-                here = tl.load(positions + begin + base + lanes, mask=taken, other=0)
-            tl.store(kept + place, x, mask=taken)
-            tl.store(kept_positions + place, here, mask=taken)
-            tl.store(residual + (flat - start) + here, tl.zeros((BLOCK,), tl.float32), mask=taken)
+            numbers, place, number = listed(source, tile, flat, left, begin, residual, values, table, tiles)
+            for first in range(0, number, WIDTH):
+                mask = first + lanes < number
+                x = tl.load(numbers + place + first + lanes, mask=mask, other=0.0)
+                if source == CANDIDATES:
+                    here = tl.load(positions + place + first + lanes, mask=mask, other=0)
+                else:
+                    here = start + first + lanes
+                equal = ((magnitude(x) == found) & mask).to(tl.int32)
+                tie = (equal != 0) & (tl.cumsum(equal, 0) <= ties)
+                taken = (((magnitude(x) > found) & mask) | tie).to(tl.int32)
+                to = output + tl.cumsum(taken, 0) - 1
+                tl.store(kept + to, x, mask=taken != 0)
+                tl.store(kept_positions + to, here, mask=taken != 0)
+                tl.store(residual + (flat - start) + here, zeros, mask=taken != 0)
+                ties -= tl.sum(equal, 0)
+                output += tl.sum(taken, 0)

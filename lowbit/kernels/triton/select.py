@@ -29,6 +29,7 @@ TILE = 4096  # entries
 WARPS = 8  # of a program that works on tiles: 16 entries a thread
 PROGRAMS = 1024  # at most: a few for each multiprocessor
 CHUNK = 1024  # tiles that are scanned at once
+WIDTH = 512  # candidates of a tile that are looked at at once
 SPARE = 1024  # candidates that there is room for beyond 4 k
 DIGITS = ((20, 2048), (10, 1024), (0, 1024))  # shift and number of bins of each digit of a magnitude's 31 bits
 
@@ -127,6 +128,7 @@ def _select(
         launch(_steps.pick, segments, history, counts, state, *where, k, room, **digit, ADDS=added is not None)
         if first:
             collect()
+    tile = {"WIDTH": WIDTH, "BLOCK": TILE, "num_warps": WARPS // 2}
     launch(_order.count, programs, residual, found, table, state, *where, size, tiles, **tile)
     launch(_order.scan, segments, table, state, *where, tiles, CHUNK=CHUNK)
     given = residual, found, places, table, state, values, indices
