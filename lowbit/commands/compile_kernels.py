@@ -48,7 +48,7 @@ def _print_traffic() -> None:
     with traffic.interpreting_process() as process:
         for finite, words in ((False, "sums are checked"), (True, "sums are known to be finite")):
             rows = process.submit(traffic.count, finite=finite).result()
-            for route in traffic.ROUTES:
+            for route in dict.fromkeys(row.route for row in rows):
                 dense, other = (sum(row[i] for row in rows if row.route == route) for i in (2, 3))
                 print(f"{f'select_largest, {words}, {route}':<60} {dense:>18.2f} {other:>9.2f}")
     print(f"{'residual.add_(gradient), the floor':<60} {traffic.FLOOR:>18.2f}")

@@ -18,16 +18,19 @@ def process():
 @pytest.mark.parametrize(
     ("dtype", "finite", "expected"),
     [
-        (torch.float32, False, (8 + 12, 4 + 12, 4 + 12 + 4 + 4)),
+        (torch.float32, False, (8 + 12, 4 + 12, 4 + 12 + 4 + 4, 4 + 8)),
         (torch.float32, True, (12 + 4, 12, 12 + 4 + 4)),
-        (torch.bfloat16, False, (6 + 10, 2 + 10, 2 + 10 + 4 + 4)),
+        (torch.bfloat16, False, (6 + 10, 2 + 10, 2 + 10 + 4 + 4, 2 + 6)),
     ],
     ids=["checked", "finite", "bfloat16"],
 )
 def test_passes_over_gradient_and_residual_are_as_many_as_needed(process, dtype, finite, expected):
     rows = process.submit(traffic.count, dtype, finite, SIZE).result()
-    for route, passes in zip(traffic.ROUTES, expected, strict=True):
+    for route, passes in zip(dict.fromkeys(row.route for row in rows), expected, strict=True):
         dense = sum(row.dense_bytes for row in rows if row.route == route)
+        if route == "refused":
+            assert dense == passes, "nothing is written"
+            continue
         assert dense == pytest.approx(passes + 4 * K / SIZE, abs=1e-9), route  # what is sent becomes 0
         by_kernel = {row.kernel: row.other_bytes for row in rows if row.route == route}
         assert by_kernel["emit"] >= (8 + 8) * K / SIZE  # candidates are read, outputs written
