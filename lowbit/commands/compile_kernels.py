@@ -21,9 +21,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line for each kernel and target, then the traffic."""
+    """Print a line for each kernel and target, then the traffic.
+
+    Raises:
+        UserError: when Triton is told to interpret.
+    """
+    import os
+
     from tqdm import tqdm
 
+    from lowbit.errors import UserError
+
+    if os.environ.get("TRITON_INTERPRET", "0") != "0":
+        raise UserError("TRITON_INTERPRET is set: Triton would not compile; unset it")
     from lowbit.kernels.triton.compilation import compile_all
 
     print(f"{'kernel':<48} {'target':<8} {'registers':>9} {'shared bytes':>12} {'stack bytes':>11}")

@@ -55,6 +55,12 @@ def test_spills_and_errors_are_seen(found):
     assert compilation.compile_one(wrong, "sm_90").error
 
 
+def test_an_interpreter_cannot_compile(monkeypatch, capsys):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert main(["compile-kernels"]) == 2
+    assert "unset it" in capsys.readouterr().err
+
+
 def test_the_command_fails_for_a_spill_or_an_error(found, monkeypatch, capsys):
     monkeypatch.setattr(compile_kernels, "_print_traffic", lambda: None)
     good = Compiled(found[0], "sm_90", 32, 0, 0)
