@@ -10,6 +10,7 @@ wildcard_constraints:
     task=r"[a-z0-9][a-z0-9_.-]*",
     arm=r"[a-z0-9][a-z0-9_.-]*",
     seed=r"\d+",
+    trace=r"[a-z0-9][a-z0-9_.-]*",
     figure=r"[a-z0-9_]+",
 
 
@@ -19,6 +20,7 @@ include: "rules/pretrain.smk"
 include: "rules/softmax.smk"
 include: "rules/transfer.smk"
 include: "rules/estimator.smk"
+include: "rules/compressor.smk"
 include: "rules/aggregate.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"

@@ -10,47 +10,23 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from lowbit import catalog
+from lowbit import catalog, config_compression, config_probes
 from lowbit.catalog import Settings
+from lowbit.compression_spec import CompressionSpec, TraceSpec
 from lowbit.config_arms import kind_of, laid_over, mismatch, no_effect
+from lowbit.config_compression import CompressorStudy
 from lowbit.config_errors import ConfigError, explain
-from lowbit.config_files import merged, read_yaml
-from lowbit.config_probes import Name, ProbeStudy, faults, is_probe_study, reference_run, runs_of, without_null
+from lowbit.config_files import as_overlay, merged, read_yaml
+from lowbit.config_probes import Name, ProbeStudy, reference_run, without_null
+from lowbit.config_studies import AnyStudy, Study
 from lowbit.probe_spec import ProbeSpec
 from lowbit.spec import RunSpec, Task, Trainable
-from lowbit.variant import Count
 
+AnyRun = RunSpec | ProbeSpec | CompressionSpec
 TRAINING_STUDIES = ("softmax", "transfer")
 """Names that a study that trains may have: each has its rule, claims and figures."""
-
-
-class TaskInStudy(Settings):
-    """How often a study repeats a task."""
-
-    seeds: Count = Field(3, description="Repetitions: seeds 0 to n-1.")
-
-
-class Study(Settings):
-    """One question about training: tasks crossed with arms and seeds."""
-
-    tasks: Annotated[dict[Name, TaskInStudy], BeforeValidator(without_null)] = Field(
-        description="Tasks and their number of seeds."
-    )
-    arms: Annotated[dict[Name, dict[str, Any]], BeforeValidator(without_null)] = Field(
-        description="Arm name -> partial task; `tasks: [...]` in it restricts the arm to some tasks."
-    )
-    baseline: str = Field(description="Arm that the others are compared with.")
-    treatment: str = Field(description="Arm whose claimed effect is under test.")
-    controls: Annotated[dict[str, str], BeforeValidator(without_null)] = Field(
-        {}, description="Arm -> arm whose runs it must reproduce bit for bit."
-    )
-
-
-AnyStudy = Annotated[
-    Annotated[Study, Tag("training")] | Annotated[ProbeStudy, Tag("probe")], Discriminator(is_probe_study)
-]
 
 
 class Config(Settings):
@@ -72,7 +48,7 @@ class Config(Settings):
     studies: Annotated[dict[Name, AnyStudy], BeforeValidator(without_null)] = Field(description="Questions by name.")
 
     @functools.cached_property
-    def runs(self) -> tuple[RunSpec | ProbeSpec, ...]:
+    def runs(self) -> tuple[AnyRun, ...]:
         """Every run of every study, in the order of the file."""
         return tuple(r for name in self.studies for r in self.study_runs(name))
 
@@ -90,6 +66,12 @@ class Config(Settings):
         probes = {r.reference_path: r for r in self.runs if isinstance(r, ProbeSpec)}
         return tuple(reference_run(r) for r in probes.values())
 
+    @functools.cached_property
+    def traces(self) -> tuple[TraceSpec, ...]:
+        """Recorded gradients that some run of the compressor study needs."""
+        found = [t for run in self.runs if isinstance(run, CompressionSpec) for t in run.traces]
+        return tuple({trace.path: trace for trace in found}.values())
+
     @property
     def training(self) -> dict[str, Study]:
         """The studies that train."""
@@ -102,11 +84,13 @@ class Config(Settings):
             return self.device
         return "cuda" if Path("/proc/driver/nvidia/gpus").is_dir() else "cpu"
 
-    def study_runs(self, name: str) -> tuple[RunSpec | ProbeSpec, ...]:
+    def study_runs(self, name: str) -> tuple[AnyRun, ...]:
         """The runs of one study."""
         study = self.studies[name]
         if isinstance(study, ProbeStudy):
-            return tuple(runs_of(name, study, self._network))
+            return tuple(config_probes.runs_of(name, study, self._network))
+        if isinstance(study, CompressorStudy):
+            return config_compression.runs_of(name, study, self._traced)
         runs = []
         for task_name, repeats in study.tasks.items():
             for arm_name, arm in study.arms.items():
@@ -132,6 +116,11 @@ class Config(Settings):
         overrides = merged(self.tasks[task_name].pretrain or {}, {"start": "scratch", **record})
         return self._run("pretrain", task_name, "pretrain", self._task_of_arm(task_name, overrides), seed)
 
+    def _traced(self, task_name: str, overrides: dict[str, Any], seed: int) -> RunSpec:
+        """The run whose gradients are recorded."""
+        task = self._task_of_arm(task_name, merged(overrides, {"start": "scratch"}))
+        return self._run("traces", task_name, "trace", task, seed)
+
     def _network(self, task_name: str) -> RunSpec:
         """The pretraining of a task, for every seed: `{seed}` in the path of its weights stands for it."""
         weights = f"{self.results}/pretrain/{task_name}/seed{{seed}}/weights.safetensors"
@@ -145,7 +134,10 @@ class Config(Settings):
             found = [f for name in self.training for f in self._faults_of_arms(name)]
             probing = {n: study for n, study in self.studies.items() if isinstance(study, ProbeStudy)}
             kinds = {name: kind_of(self.datasets[task.dataset].name) for name, task in self.tasks.items()}
-            found += [f for n, study in probing.items() for f in faults(n, study, self._network, kinds)]
+            found += [f for n, study in probing.items() for f in config_probes.faults(n, study, self._network, kinds)]
+            for name, study in self.studies.items():
+                if isinstance(study, CompressorStudy):
+                    found += config_compression.faults(name, study, self._traced, tuple(self.tasks))
         if found:
             raise ConfigError("\n".join(found))
         return self
@@ -226,24 +218,8 @@ def validate(raw: dict[str, Any], source: str = "workflow_config.yaml") -> Confi
         raise ConfigError(str(error), source) from None
 
 
-def _open(node: Any) -> Any:
-    """A schema that also accepts a part of what the given one accepts: nothing required, null drops a named entry."""
-    if isinstance(node, list):
-        return [_open(n) for n in node]
-    if not isinstance(node, dict):
-        return node
-    # A part of a variant without its name may fit several of them.
-    renamed = {"anyOf" if k == "oneOf" else k: v for k, v in node.items()}
-    result = {k: _open(v) for k, v in renamed.items() if not (k == "required" and isinstance(v, list))}
-    for entries in (result, result.get("patternProperties", {})):
-        for key in entries if entries is not result else ("additionalProperties",):
-            if isinstance(entries.get(key), dict):
-                entries[key] = {"anyOf": [entries[key], {"type": "null"}]}
-    return result
-
-
 def json_schemas() -> dict[str, str]:
     """File name -> text of the schemas under schemas/: the whole configuration, and overlays on it."""
     schema = Config.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    texts = {"workflow_config.schema.json": schema, "overlay.schema.json": _open(schema)}
+    texts = {"workflow_config.schema.json": schema, "overlay.schema.json": as_overlay(schema)}
     return {name: json.dumps(text, indent=1, sort_keys=True) + "\n" for name, text in texts.items()}

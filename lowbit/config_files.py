@@ -47,3 +47,19 @@ def merged(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
         nested = isinstance(value, dict) and isinstance(result.get(key), dict)
         result[key] = merged(result[key], value) if nested else value
     return result
+
+
+def as_overlay(node: Any) -> Any:
+    """A schema that also accepts a part of what the given one accepts: nothing required, null drops a named entry."""
+    if isinstance(node, list):
+        return [as_overlay(n) for n in node]
+    if not isinstance(node, dict):
+        return node
+    # A part of a variant without its name may fit several of them.
+    renamed = {"anyOf" if k == "oneOf" else k: v for k, v in node.items()}
+    result = {k: as_overlay(v) for k, v in renamed.items() if not (k == "required" and isinstance(v, list))}
+    for entries in (result, result.get("patternProperties", {})):
+        for key in entries if entries is not result else ("additionalProperties",):
+            if isinstance(entries.get(key), dict):
+                entries[key] = {"anyOf": [entries[key], {"type": "null"}]}
+    return result

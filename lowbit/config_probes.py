@@ -41,12 +41,6 @@ class ProbeStudy(Settings):
     baseline: str = Field(description="Arm that the others are compared with.")
 
 
-def is_probe_study(value: Any) -> str:
-    """Tag of the kind of study that a configuration entry describes."""
-    probes = "probes" in value if isinstance(value, dict) else isinstance(value, ProbeStudy)
-    return "probe" if probes else "training"
-
-
 def runs_of(name: str, study: ProbeStudy, networks: Networks) -> Iterator[ProbeSpec]:
     """Every run of an estimator study, in the order of the file."""
     for task_name, task in study.probes.items():
@@ -104,7 +98,9 @@ def faults(name: str, study: ProbeStudy, networks: Networks, kinds: dict[str, st
         yield f"{place}.baseline: no such arm {study.baseline!r}; {catalog.suggestion(study.baseline, study.arms)}"
     for kind, members, prefixes in (("probes", study.probes, TASK_AXES), ("arms", study.arms, ARM_AXES)):
         for member, content in members.items():
-            yield from (f"{place}.{kind}.{member}.axes.{fault}" for fault in _faults_of_names(content.axes, prefixes))
+            yield from (
+                f"{place}.{kind}.{member}.axes.{fault}" for fault in faults_of_axis_names(content.axes, prefixes)
+            )
     for arm_name, arm in study.arms.items():
         for task in arm.tasks or ():
             if task not in study.probes:
@@ -130,7 +126,8 @@ def _faults_of_networks(place: str, study: ProbeStudy, kinds: dict[str, str]) ->
                 yield f"{place}.probes.{probe}.{axis}: {has}; name another task"
 
 
-def _faults_of_names(axes: Axes, prefixes: tuple[str, ...]) -> Iterator[str]:
+def faults_of_axis_names(axes: Axes, prefixes: tuple[str, ...]) -> Iterator[str]:
+    """Axes that must not be there, or have no values, as `axis: why`."""
     for axis, values in axes.items():
         if axis == "seed":
             yield "seed: is set by `seeds`; remove it"

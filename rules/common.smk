@@ -37,6 +37,7 @@ DATA = CONFIG.data
 SUMMARY = f"{RESULTS}/summary.txt"
 REPORT = f"{RESULTS}/report.html"
 RUNS = {run.path: run for run in (*CONFIG.runs, *CONFIG.pretraining)} | {r.reference_path: r for r in CONFIG.references}
+TRACES = {trace.path: trace for trace in CONFIG.traces}
 STUDIES = tuple(CONFIG.studies)
 TRAINING = "|".join(CONFIG.training) or "none"
 
@@ -193,6 +194,66 @@ def reference_of(wildcards):
 def reference_code(wildcards):
     """params function: fingerprint of the code that start and reference come from."""
     return run_of("reference", wildcards).reference_code_digest
+
+
+def trace_of(wildcards):
+    """The spec of a recorded trace."""
+    path = f"traces/{wildcards.trace}/seed{wildcards.seed}"
+    if path not in TRACES:
+        raise WorkflowError(f"{RESULTS}/{path}: no such trace in the configuration, which has: {', '.join(TRACES)}")
+    return TRACES[path]
+
+
+def trace_spec(wildcards):
+    """params function: the spec of a trace as JSON."""
+    return json.dumps(trace_of(wildcards).model_dump(mode="json"), sort_keys=True)
+
+
+def trace_code(wildcards):
+    """params function: fingerprint of the code that a trace follows from."""
+    return trace_of(wildcards).code_digest
+
+
+def data_of_trace(wildcards):
+    """input function: the manifest of the prepared dataset of a trace."""
+    return f"{DATA}/{trace_of(wildcards).run.dataset}/manifest.json"
+
+
+def threads_of_trace(wildcards):
+    """threads function: CPU threads of the training run whose gradients are recorded."""
+    return trace_of(wildcards).run.threads
+
+
+def gpus_of_trace(wildcards):
+    """resources function: GPUs of that run."""
+    return trace_of(wildcards).run.gpus
+
+
+def compression_spec(task):
+    """params function: the spec of a run of the compressor study as JSON."""
+    return lambda wildcards: json.dumps(RUNS[f"compressor/{task}"].model_dump(mode="json"), sort_keys=True)
+
+
+def compression_code(task):
+    """params function: fingerprint of the code that a run of the compressor study uses."""
+    return lambda wildcards: RUNS[f"compressor/{task}"].code_digest
+
+
+def traces_of(task):
+    """input function: the recorded gradients that a run of the compressor study is given."""
+    return lambda wildcards: [f"{RESULTS}/{t.path}/manifest.json" for t in RUNS[f"compressor/{task}"].traces]
+
+
+def data_of_traces(task):
+    """input function: manifests of the prepared datasets that those gradients come from."""
+    return lambda wildcards: sorted(
+        {f"{DATA}/{t.run.dataset}/manifest.json" for t in RUNS[f"compressor/{task}"].traces}
+    )
+
+
+def every_core(wildcards):
+    """threads function: all cores that Snakemake may use, so that nothing runs beside a job that takes times."""
+    return workflow.resource_settings.cores or 1
 
 
 def surrogate_files():

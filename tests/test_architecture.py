@@ -13,7 +13,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
     ("errors", "atomic", "variant"),
     ("catalog", "processes", "gpu_slots"),
-    ("spec", "probe_spec", "config", "config_arms", "config_probes", "config_errors", "config_files", "manifest"),
+    (
+        *("spec", "probe_spec", "compression_spec", "manifest"),
+        *("config", "config_arms", "config_studies", "config_probes", "config_compression", "config_errors"),
+        *("config_files",),
+    ),
     ("kernels",),
     ("feedback", "softmaxes", "quantizers", "surrogates"),
     ("compressors", "layers", "data"),
@@ -21,6 +25,7 @@ LEVELS = (
     ("problems",),
     ("analysis", "train", "probe"),
     ("benchmarks",),
+    ("compression",),
     ("commands", "__main__", "__init__"),
 )
 CONFIG = LEVELS[2]

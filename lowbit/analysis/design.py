@@ -7,7 +7,10 @@ from typing import Any
 
 from lowbit.errors import UserError
 
-FURTHER = {"estimator": ("layers", "descents", "surrogates")}
+FURTHER = {
+    "estimator": ("layers", "descents", "surrogates"),
+    "compressor": ("costs", "steps", "slopes", "benchmark", "matrix", "audit", "modes"),
+}
 """Tables of a study beside those that every study has."""
 
 _KEYS = ("study", "baseline", "treatment", "controls", "runs")

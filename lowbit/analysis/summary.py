@@ -16,15 +16,18 @@ def estimate(verdict: Verdict) -> str:
     """Estimate and interval of a verdict with their unit."""
     if verdict.estimate is None:
         return "no estimate"
-    text = f"{number(verdict.estimate, verdict.unit, signed=not verdict.of_control)} {verdict.unit}"
+    signed = not (verdict.of_control or verdict.bound)
+    text = f"{number(verdict.estimate, verdict.unit, signed=signed)} {verdict.unit}"
     if verdict.interval is None:
         return text
-    low, high = (number(value, verdict.unit) for value in verdict.interval)
+    low, high = (number(value, verdict.unit, signed=signed) for value in verdict.interval)
     return f"{text}, {100 * verdict.level:.0f} % interval [{low}, {high}]"
 
 
 def threshold(verdict: Verdict) -> str:
-    """The margin of practical equality, if there is one; equality itself for a control."""
+    """The margin of practical equality, if there is one; equality itself for a control; the range of a claim."""
+    if verdict.bound:
+        return verdict.bound
     if verdict.of_control:
         return "exactly 0"
     return f"±{verdict.threshold:g} {verdict.unit}" if verdict.threshold else "0"

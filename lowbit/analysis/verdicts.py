@@ -47,13 +47,14 @@ class Verdict:
         interval: the interval that decided; None when there is none.
         level: its confidence level.
         n: pairs of runs.
-        threshold: practical equality, as a half-width.
+        threshold: practical equality, as a half-width; an end of the range where there is a bound.
         device: what the runs computed on.
         verdict: supported, refuted, inconclusive, withheld or not measured here.
         figure: figure that shows it, relative to the results folder.
         p: of no difference (rules less and more), or of two one-sided tests (rule within).
         p_holm: p corrected over the tasks of the study.
         note: what else must be known to read it.
+        bound: where the claim names a range instead of a difference from a baseline, that range in words.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Verdict:
     p: float | None = None
     p_holm: float | None = None
     note: str = ""
+    bound: str = ""
 
     @property
     def of_control(self) -> bool:

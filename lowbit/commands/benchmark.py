@@ -11,6 +11,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+_OPTIONS = ("sizes", "densities", "names", "inputs", "trace_folder")  # parameters of a benchmark's `cases`
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which benchmark, and how."""
@@ -24,6 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--density", dest="densities", type=_several(float), metavar="D,...", help="fractions to send (compressors)"
     )
     parser.add_argument("--names", type=_several(str), metavar="NAME,...", help="what to measure alone (compressors)")
+    parser.add_argument("--inputs", type=_several(str), metavar="KIND,...", help="kinds of gradients (compressors)")
+    parser.add_argument(
+        "--trace",
+        dest="trace_folder",
+        type=Path,
+        metavar="FOLDER",
+        help="recorded gradients: the input real (compressors)",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds: to see that it works")
 
 
@@ -45,11 +55,11 @@ def run(args: argparse.Namespace) -> int:
 
     torch.set_num_threads(args.threads)
     module = importlib.import_module(f"lowbit.benchmarks.{args.name}")
-    given = {n: v for n in ("sizes", "densities", "names") if (v := getattr(args, n)) is not None}
+    given = {n: v for n in _OPTIONS if (v := getattr(args, n)) is not None}
     if unknown := given.keys() - inspect.signature(module.cases).parameters.keys():
         raise UserError(f"benchmark {args.name}: takes no {', '.join(sorted(unknown))}; leave the option out")
     print((module.__doc__ or "").partition("\n")[0])
-    print(_header(args.threads))
+    print(header(args.threads))
     rows = []
     try:
         for row in tqdm(module.cases(args.quick, **given), disable=None, leave=False, unit="row"):
@@ -72,7 +82,8 @@ def _several(kind: Callable[[str], object]) -> Callable[[str], tuple]:
     return values
 
 
-def _header(threads: int) -> str:
+def header(threads: int) -> str:
+    """The machine and the code that a measurement holds for, in one line."""
     import platform
     import subprocess
 
