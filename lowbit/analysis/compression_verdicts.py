@@ -39,11 +39,13 @@ _SELECTIONS = {
 def judge(runs: pd.DataFrame, steps: pd.DataFrame, slopes: pd.DataFrame, comparisons: pd.DataFrame) -> list[Verdict]:
     """A verdict on every claim; the tables are those of `lowbit.analysis.compressions`."""
     tables = {"speed": runs, "step": steps, "slope": slopes, "selections": comparisons}
-    verdicts = [_judged(claim, tables[claim.of]) for claim in CLAIMS]
+    processors = " and ".join(sorted(runs.loc[runs["device"] == "cpu", "hardware"].unique()))
+    devices = {"cpu": processors, "": processors, "cuda": "no CUDA device was measured on"}
+    verdicts = [_judged(claim, tables[claim.of], devices[claim.device]) for claim in CLAIMS]
     return sorted(verdicts, key=lambda verdict: verdict.task)
 
 
-def _judged(claim: CompressorClaim, table: pd.DataFrame) -> Verdict:
+def _judged(claim: CompressorClaim, table: pd.DataFrame, device: str) -> Verdict:
     rows = table[(table["arm"] == claim.arm) & (table["variant"] == "")]
     if claim.device:
         rows = rows[rows["device"] == claim.device]
@@ -53,7 +55,7 @@ def _judged(claim: CompressorClaim, table: pd.DataFrame) -> Verdict:
         rows = rows[(rows["input"] == "real") & (rows["k"] >= FEW)]
     if rows.empty:
         where = {"cpu": "on a CPU", "cuda": "on a GPU"}.get(claim.device, "of recorded gradients")
-        return _blank(claim, "", f"no measurement {where} of the arm {claim.arm}{_sizes(claim)} in this study")
+        return _blank(claim, device, f"no measurement {where} of the arm {claim.arm}{_sizes(claim)} in this study")
     values = _values(claim, rows)
     result = paired(values)
     outcome, level = decide(claim, result)
@@ -129,6 +131,5 @@ def _blank(claim: CompressorClaim, hardware: str, note: str) -> Verdict:
         id=f"{STUDY}/{task}/{claim.key}", study=STUDY, task=task, claim=claim.text, source=claim.source,
         measure=f"{_MEASURES.get(claim.of) or _SELECTIONS[claim.measure]}; {claim.arm}", unit=unit,
         threshold=finite[0], bound=claim.bound.words(unit),
-        device=hardware or ("no CUDA device was measured on" if claim.device == "cuda" else "nothing was measured"),
-        verdict=NOT_MEASURED, figure=f"figures/{STUDY}/{claim.figure}.png", note=note,
+        device=hardware, verdict=NOT_MEASURED, figure=f"figures/{STUDY}/{claim.figure}.png", note=note,
     )  # fmt: skip

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from lowbit.analysis.verdicts import Verdict
+from lowbit.analysis.verdicts import NOT_MEASURED, Verdict
 
 
 def number(value: float, unit: str, *, signed: bool = True) -> str:
@@ -48,6 +48,8 @@ def text(verdicts: Iterable[Verdict]) -> str:
 
 
 def _lines(verdict: Verdict) -> list[str]:
+    if verdict.verdict == NOT_MEASURED:
+        return [f"[{verdict.verdict.upper()}] {verdict.claim}", f"    {verdict.note}"]
     p = "" if verdict.p is None else f", p = {verdict.p:.3g} (Holm {verdict.p_holm:.3g})"
     lines = [
         f"[{verdict.verdict.upper()}] {verdict.claim}",
