@@ -142,6 +142,42 @@ WRONG = {
         "stdlib_gpt",
         r"xnor\.problem\.of: task stdlib_gpt has text, and the problem needs images",
     ),
+    "traces of no task": (
+        "studies/compressor/traces/layers/of",
+        "digits_resnt18",
+        r"traces\.layers\.of: no such task 'digits_resnt18'; .*did you mean 'digits_resnet18'",
+    ),
+    "misspelt override of a trace": (
+        "studies/compressor/traces/whole/overrides",
+        {"model": {"wdth": 20}},
+        r"traces\.whole\.overrides\.model\.wdth: unknown key",
+    ),
+    "no such trace": ("studies/compressor/speed/trace", "wole", r"speed\.trace: no such trace 'wole'; .*'whole'"),
+    "misspelt axis of a compressor": (
+        "studies/compressor/arms/bins/axes",
+        {"compressor.bin": [1]},
+        r"arms\.bins\.axes\.compressor\.bin: must be one of .*did you mean 'bins'",
+    ),
+    "axis of nothing": ("studies/compressor/arms/bins/axes", {"bins": [1]}, r"bins\.axes\.bins: must begin with compr"),
+    "value of a compressor's axis": ("studies/compressor/arms/beta/axes", {"compressor.beta": [2]}, r"at most 1"),
+    "unknown grid": ("studies/compressor/arms/beta/grids", ["abl"], r"beta\.grids: 'abl' must be one of sizes"),
+    "density that is not followed": ("studies/compressor/arms/beta/densities", [0.3], r"beta\.densities: 0.3 is none"),
+    "density above 1": ("studies/compressor/quality/densities", [1.5], r"densities\.0: must be at most 1"),
+    "unknown input": (
+        "studies/compressor/speed/grids/sizes/inputs",
+        ["reel"],
+        r"grids\.sizes\.inputs\.0: must be 'normal', 'student_t2' or 'real'",
+    ),
+    "twin compressors": (
+        "studies/compressor/arms/twin",
+        {"compressor": {"name": "topk"}},
+        r"arms\.twin: is the same as arm topk",
+    ),
+    "traces without rules": (
+        "studies/mine",
+        {"traces": {}, "speed": {"trace": "a", "grids": {}}, "quality": {"trace": "a", "densities": [1]}, "arms": {}},
+        r"studies\.mine: a study with traces must be called compressor",
+    ),
     "no network": (
         "studies/estimator/probes/xnor/problem",
         {"name": "network"},

@@ -16,6 +16,7 @@ from lowbit.analysis.figures.compressor import _panels
 from lowbit.analysis.tables import Tables
 
 _ARMS = ("hggtopk", "hggtopk_inexact", "gaussian", "redsync", "dgcsampling", "sidco", "threshold_reuse")
+_COLOURS = ("#D55E00", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#8A8A2B")
 _PUBLISHED = "_reference"
 _LEAST_ERROR = 1e-4
 _ROWS = {"nnz_over_k": "sent / asked for", "threshold_error": "threshold error", "hit": "history serves (%)"}
@@ -29,7 +30,7 @@ def draw(tables: Tables) -> Figure:
     figure = Figure(figsize=(style.WIDTH_INCHES, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05)
     grid = figure.subplots(len(_ROWS), len(layers), squeeze=False, sharex=True, sharey="row")
-    every, arms = _looks(tables), _arms(tables)
+    every, arms = _looks(), _arms(tables)
     for column, layer in enumerate(layers):
         rows = curves[curves["source"] == layer]
         for axes, measure in zip(grid[:, column], _ROWS, strict=True):
@@ -59,12 +60,11 @@ def _arms(tables: Tables) -> list[str]:
     return [arm for name in _ARMS for arm in (name, name + _PUBLISHED) if arm in present]
 
 
-def _looks(tables: Tables) -> dict[str, dict]:
+def _looks() -> dict[str, dict]:
     """Without marks, which 40 steps would crowd; the published code has its method's colour, broken."""
     found = {}
-    for i, arm in enumerate(name for name in _ARMS if name in set(tables.curves["arm"])):
-        colour = "#D55E00" if i == 0 else ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#8A8A2B")[i - 1]
-        solid = {"color": colour, "linestyle": "solid", "linewidth": 2.2 if i == 0 else 1.4, "zorder": 9 - i}
+    for i, (arm, colour) in enumerate(zip(_ARMS, _COLOURS, strict=True)):
+        solid = {"color": colour, "linestyle": "solid", "linewidth": 1.4 if i else 2.2, "zorder": 9 - i}
         found |= {arm: solid, arm + _PUBLISHED: {**solid, "linestyle": (0, (3, 1.2)), "linewidth": 1.1}}
     return found
 

@@ -1,0 +1,93 @@
+"""Figures of the compressor study: the same bytes every time, numbers of the tables, n and hardware in words."""
+
+import warnings
+from argparse import Namespace
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from fake_compressions import Fake
+
+from lowbit.analysis import figures, style, tables
+from lowbit.commands.aggregate_compressors import run
+
+NAMES = figures.available("compressor")
+HGGTOPK = "#d55e00"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return aggregated(
+        tmp_path_factory.mktemp("compressions"), Fake(faster={"hggtopk": {10_000: 5.0}}, error={"sidco": 0.5})
+    )
+
+
+def aggregated(root, fake):
+    fake.write(root)
+    run(Namespace(results=root, verdicts=root / "verdicts/compressor.json", tables=root / "tables"))
+    return tables.load("compressor", root / "tables", root / "verdicts")
+
+
+def drawn(name, content):
+    with style.applied():
+        return figures.drawer("compressor", name)(content)
+
+
+def said(figure):
+    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text)).replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_compressor_figure_has_the_same_bytes_every_time(name, whole, tmp_path, monkeypatch):
+    monkeypatch.setitem(style._RC, "savefig.dpi", 40)
+    files = []
+    with style.applied(), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # matplotlib warns where a layout does not fit
+        for turn in ("first", "second"):
+            files.append([tmp_path / f"{turn}.{suffix}" for suffix in ("png", "svg")])
+            style.save(figures.drawer("compressor", name)(whole), *files[-1])
+    for first, second in zip(*files, strict=True):
+        assert first.stat().st_size > 2000
+        assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_compressor_figure_says_n_and_hardware(name, whole):
+    words = said(drawn(name, whole))
+    assert "n = " in words
+    assert "cpu: a chip, 1 thread" in words
+    assert len(figures.description("compressor", name)) > 100
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_compressor_figure_is_drawn_of_a_smaller_study(name, tmp_path):
+    few = ("hggtopk_inexact", "redsync", "dgcsampling", "sidco", "redsync_reference", "beta", "history", "hggtopk")
+    assert drawn(name, aggregated(tmp_path, Fake(without=few, seeds=1))).axes
+
+
+def line(axes, colour):
+    return next(x for x in axes.get_lines() if mpl.colors.to_hex(x.get_color()) == colour and len(x.get_ydata()) > 1)
+
+
+def test_the_speedup_is_that_of_the_table_with_the_claimed_bands(whole):
+    axes = drawn("speedup", whole).axes[0]
+    runs = whole.runs[
+        (whole.runs["arm"] == "hggtopk") & (whole.runs["density"] == 0.01) & (whole.runs["input"] == "normal")
+    ]
+    assert np.allclose(line(axes, HGGTOPK).get_ydata(), runs.sort_values("n")["ratio_to_topk"])
+    paths = [path.vertices[:, 1] for c in axes.collections for path in c.get_paths() if len(path.vertices) > 4]
+    bands = sorted((float(y.min()), float(y.max())) for y in paths)
+    assert bands == [(2, 3), (4, 5), (6, 10)]
+
+
+def test_time_grows_in_the_figure_as_in_the_table(whole):
+    axes = drawn("time_by_size", whole).axes[0]
+    assert np.allclose(line(axes, HGGTOPK).get_ydata(), [0.1, 1.0, 10.0], rtol=0.1)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["10K", "100K", "1M"]
+
+
+def test_the_trace_shows_errors_and_hits(whole):
+    figure = drawn("along_the_trace", whole)
+    middle, below = figure.axes[2], figure.axes[4]
+    assert any(np.allclose(x.get_ydata(), 0.5) for x in middle.get_lines()), "sidco's error of one half"
+    assert np.allclose(line(below, HGGTOPK).get_ydata(), [0, 100, 100, 100, 100, 100])

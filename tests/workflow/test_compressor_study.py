@@ -1,0 +1,105 @@
+"""The compressor study in Snakemake: traces feed it, times are taken alone, and an edit reruns what uses it."""
+
+import csv
+import json
+import re
+
+import pytest
+
+from tests.workflow.project import Project
+
+pytestmark = pytest.mark.workflow
+
+CONFIG = ["--configfile", "tests/configs/tiny_compressors.yaml"]
+TARGETS = ("results/verdicts/compressor.json", "results/figures/compressor/time_by_size.png")  # others elsewhere
+TRACES = {"trace:layers:0", "trace:layers:1"}
+AFTER = {"aggregate_compressors", "figure:compressor:time_by_size"}
+MEASURED = {"compressor_speed", "compressor_quality"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The study, run to its end."""
+    project = Project(tmp_path_factory.mktemp("compressors") / "project", CONFIG)
+    project.plan = project.snakemake("--dry-run", "--cores", "3", *TARGETS).stdout
+    project.jobs = project.planned(*TARGETS)
+    project.snakemake("--cores", "2", *TARGETS)
+    return project
+
+
+def jobs_after(project: Project, name: str, old: str, new: str) -> set[str]:
+    """What an edit makes out of date; it is undone."""
+    content = (project.folder / name).read_bytes()
+    project.edit(name, old, new)
+    try:
+        return project.planned(*TARGETS)
+    finally:
+        (project.folder / name).write_bytes(content)
+
+
+def test_traces_feed_both_runs(finished):
+    assert finished.jobs == {"prepare:digits"} | TRACES | MEASURED | AFTER
+    results = finished.folder / "results"
+    assert (results / "traces/layers/seed1/gradients.safetensors").stat().st_size > 1000
+    assert finished.lowbit("verify", "results").returncode == 0
+
+
+def test_nothing_runs_beside_a_job_that_takes_times(finished):
+    asked = {
+        rule: int(threads.group(1)) if (threads := re.search(r"threads: (\d+)", block)) else 1
+        for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?: +.+\n)+)", finished.plan, re.MULTILINE)
+    }
+    assert asked.pop("compressor_speed") == 3, "all cores that Snakemake may use"
+    assert set(asked.values()) == {1}
+
+
+def test_tables_have_the_rows_that_are_asked_for(finished):
+    with (finished.folder / "results/tables/compressor_benchmark.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["benchmark", "case", "metric", "value", "unit"]
+    of_topk = {
+        row["metric"]: float(row["value"]) for row in rows if row["case"] == "topk n=1000 density=0.05 input=real"
+    }
+    assert of_topk.keys() >= {
+        *("milliseconds", "ratio_to_topk", "ratio_to_floor", "nnz_over_k", "threshold_error", "energy_captured")
+    }
+    assert (of_topk["nnz_over_k"], of_topk["threshold_error"]) == (1.0, 0.0)
+    assert of_topk["ratio_to_topk_quartile_low"] <= of_topk["ratio_to_topk"] <= of_topk["ratio_to_topk_quartile_high"]
+
+
+def test_verdicts_name_what_was_not_measured(finished):
+    records = json.loads((finished.folder / "results/verdicts/compressor.json").read_text())["verdicts"]
+    outcomes = {record["id"]: record["verdict"] for record in records}
+    assert outcomes["compressor/GPU/hggtopk_speed_1m"] == "not measured here"
+    assert outcomes["compressor/CPU/hggtopk_speed_1m"] == "not measured here", "no such arm in this study"
+    assert outcomes["compressor/CPU/topk_step"] in ("supported", "refuted", "inconclusive")
+
+
+def test_nothing_is_left_to_do(finished):
+    assert finished.planned(*TARGETS) == set()
+
+
+def test_an_edited_compressor_is_measured_again_with_the_gradients_there_are(finished):
+    jobs = jobs_after(finished, "lowbit/compressors/gaussian.py", "threshold *= 0.5", "threshold *= 0.50001")
+    assert jobs == MEASURED | AFTER
+    assert jobs_after(finished, "lowbit/compressors/sidco.py", "self.stages or", "self.stages and") == set()
+    docstring = ("Threshold of a normal distribution.", "A threshold of a normal distribution.")
+    assert jobs_after(finished, "lowbit/compressors/gaussian.py", *docstring) == set()
+
+
+def test_an_edited_model_has_its_gradients_recorded_again(finished):
+    jobs = jobs_after(finished, "lowbit/models/resnet18.py", "bias=False", "bias=(not True)")
+    assert jobs == TRACES | MEASURED | AFTER
+
+
+def test_other_rounds_take_the_times_alone(finished):
+    jobs = jobs_after(finished, "tests/configs/tiny_compressors.yaml", "rounds: 2", "rounds: 3")
+    assert jobs == {"compressor_speed"} | AFTER
+
+
+def test_the_full_study_plans(finished):
+    full = Project.__new__(Project)
+    full.folder, full.config = finished.folder, ["--configfile", "studies/compressors.yaml"]
+    jobs = full.planned("results/compressors/verdicts/compressor.json")
+    traces = {f"trace:layers:{seed}" for seed in range(5)} | {"trace:whole:0"}
+    assert jobs == traces | MEASURED | {"aggregate_compressors"}
