@@ -296,6 +296,23 @@ def test_pretraining_is_paid_for_in_epochs(overlay):
     assert {r.arm for r in runs if r.train.mixup} == {"scratch_mixup", "pretrained_mixup"}
 
 
+def test_the_compressor_study_resolves_to_two_runs_and_their_traces():
+    def resolved(raw):
+        config = validate(raw)
+        return {run.path: run.to_json() for run in (*config.study_runs("compressor"), *config.traces)}
+
+    before = resolved(DEFAULT)
+    runs, traces = ("compressor/speed", "compressor/quality"), {f"traces/layers/seed{seed}" for seed in range(3)}
+    assert before.keys() == {*runs, "traces/whole/seed0", *traces}
+    after = resolved(changed("studies/compressor/speed/rounds", 3))
+    assert {path for path in after if after[path] != before[path]} == {"compressor/speed"}
+    full = load(ROOT / "workflow_config.yaml", ROOT / "studies/compressors.yaml")
+    assert list(full.studies) == ["compressor"]
+    assert full.study_runs("compressor")[0].speed.grids["sizes"].sizes == (10**4, 10**5, 10**6, 10**7)
+    assert {trace.name: trace.run.model.width for trace in full.traces} == {"whole": 64, "layers": 16}
+    assert len(full.traces) == 6
+
+
 def test_networks_that_are_measured_are_pretrained():
     config = validate(DEFAULT)
     of_network = [r for r in config.pretraining if r.task == "digits_xnor"]

@@ -64,7 +64,7 @@ _BANDS = {
     "100k": ("4 to 5 times faster than top-k at 100,000 entries", (100_000, 100_000), (4, 5)),
     "1m": ("6 to 10 times faster than top-k from a million entries on", (1_000_000, math.inf), (6, 10)),
 }
-_INEXACT = ", as published: a threshold from a histogram, in eager operations,"
+_INEXACT = " in eager operations (this package's, exact=False)"
 DEVICES = ("cpu", "cuda")
 
 

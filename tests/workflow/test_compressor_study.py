@@ -6,13 +6,13 @@ import re
 
 import pytest
 
-from tests.workflow.project import Project
+from tests.workflow.project import Project, planned_jobs
 
 pytestmark = pytest.mark.workflow
 
 CONFIG = ["--configfile", "tests/configs/tiny_compressors.yaml"]
 TARGETS = ("results/verdicts/compressor.json", "results/figures/compressor/time_by_size.png")  # others elsewhere
-TRACES = {"trace:layers:0", "trace:layers:1"}
+TRACES = {"trace:layers:0"}
 AFTER = {"aggregate_compressors", "figure:compressor:time_by_size"}
 MEASURED = {"compressor_speed", "compressor_quality"}
 
@@ -22,7 +22,6 @@ def finished(tmp_path_factory):
     """The study, run to its end."""
     project = Project(tmp_path_factory.mktemp("compressors") / "project", CONFIG)
     project.plan = project.snakemake("--dry-run", "--cores", "3", *TARGETS).stdout
-    project.jobs = project.planned(*TARGETS)
     project.snakemake("--cores", "2", *TARGETS)
     return project
 
@@ -38,9 +37,9 @@ def jobs_after(project: Project, name: str, old: str, new: str) -> set[str]:
 
 
 def test_traces_feed_both_runs(finished):
-    assert finished.jobs == {"prepare:digits"} | TRACES | MEASURED | AFTER
+    assert planned_jobs(finished.plan) == {"prepare:digits"} | TRACES | MEASURED | AFTER
     results = finished.folder / "results"
-    assert (results / "traces/layers/seed1/gradients.safetensors").stat().st_size > 1000
+    assert (results / "traces/layers/seed0/gradients.safetensors").stat().st_size > 1000
     assert finished.lowbit("verify", "results").returncode == 0
 
 
@@ -75,31 +74,17 @@ def test_verdicts_name_what_was_not_measured(finished):
     assert outcomes["compressor/CPU/topk_step"] in ("supported", "refuted", "inconclusive")
 
 
-def test_nothing_is_left_to_do(finished):
+def test_what_changes_no_result_reruns_nothing(finished):
+    finished.edit("lowbit/compressors/sidco.py", "stages: Count = 2", "stages: Count = 3")  # no arm of this study
+    finished.edit("lowbit/compressors/gaussian.py", "Threshold of a normal", "A threshold of a normal")
     assert finished.planned(*TARGETS) == set()
 
 
 def test_an_edited_compressor_is_measured_again_with_the_gradients_there_are(finished):
     jobs = jobs_after(finished, "lowbit/compressors/gaussian.py", "threshold *= 0.5", "threshold *= 0.50001")
     assert jobs == MEASURED | AFTER
-    assert jobs_after(finished, "lowbit/compressors/sidco.py", "self.stages or", "self.stages and") == set()
-    docstring = ("Threshold of a normal distribution.", "A threshold of a normal distribution.")
-    assert jobs_after(finished, "lowbit/compressors/gaussian.py", *docstring) == set()
 
 
 def test_an_edited_model_has_its_gradients_recorded_again(finished):
     jobs = jobs_after(finished, "lowbit/models/resnet18.py", "bias=False", "bias=(not True)")
     assert jobs == TRACES | MEASURED | AFTER
-
-
-def test_other_rounds_take_the_times_alone(finished):
-    jobs = jobs_after(finished, "tests/configs/tiny_compressors.yaml", "rounds: 2", "rounds: 3")
-    assert jobs == {"compressor_speed"} | AFTER
-
-
-def test_the_full_study_plans(finished):
-    full = Project.__new__(Project)
-    full.folder, full.config = finished.folder, ["--configfile", "studies/compressors.yaml"]
-    jobs = full.planned("results/compressors/verdicts/compressor.json")
-    traces = {f"trace:layers:{seed}" for seed in range(5)} | {"trace:whole:0"}
-    assert jobs == traces | MEASURED | {"aggregate_compressors"}
