@@ -147,7 +147,11 @@ def test_one_value_decides_nothing(study):
         (Bound(low=2, high=4), [2.9, 3.0, 3.1], "supported"),
         (Bound(low=2, high=4), [4.9, 5.0, 5.1], "refuted"),
         (Bound(low=2, high=4), [1.0, 3.0, 5.0], "inconclusive"),
+        (Bound(low=2), [1.0, 1.9, 2.9], "inconclusive"),
+        (Bound(high=2), [1.0, 2.1, 3.2], "inconclusive"),
+        (Bound(low=2, high=4), [3.3, 4.5, 5.0], "inconclusive"),
         (Bound(low=2), [5.0], "inconclusive"),
+        (Bound(low=2), [1.0], "inconclusive"),
     ],
 )
 def test_bounds(bound, values, verdict):

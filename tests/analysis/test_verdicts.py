@@ -225,7 +225,7 @@ def test_gradient_scale_alone_is_cited_with_its_numbers(finished):
 def test_records_have_the_fields_of_every_study(finished):
     records = json.loads((finished / "verdicts/softmax.json").read_text())["verdicts"]
     fields = "id study task claim source measure unit estimate interval level n threshold device verdict figure"
-    assert all(" ".join(record) == f"{fields} p p_holm note" for record in records)
+    assert all(" ".join(record) == f"{fields} p p_holm note bound" for record in records)
     assert len({record["id"] for record in records}) == len(records) == 3 * (4 + 2)
     assert all(record["device"].startswith("cpu: Intel") for record in records)
     assert all(record["figure"].startswith("figures/softmax/") for record in records)
