@@ -129,7 +129,7 @@ class CompressionSpec(Settings):
     """Everything that determines one run of the compressor study: its speed or its quality."""
 
     study: str = Field("by_hand", pattern=NAME_PATTERN, description="The question this run belongs to.")
-    task: Literal["speed", "quality"] = Field(description="What is measured.")
+    task: Literal["speed", "speed_cuda", "quality"] = Field(description="What is measured, times on which device.")
     arms: dict[str, CompressorArm] = Field(description="The arms by name.")
     order: tuple[str, ...] = Field(description="Names of the arms, in the order of the study.")
     speed: Speed | None = Field(None, description="What is timed.")
@@ -138,8 +138,8 @@ class CompressionSpec(Settings):
 
     @model_validator(mode="after")
     def _complete(self) -> "CompressionSpec":
-        if getattr(self, self.task) is None:
-            raise ValueError(f"task {self.task} needs the settings {self.task}")
+        if self._measured is None:
+            raise ValueError(f"task {self.task} needs the settings {self.part}")
         if sorted(self.order) != sorted(self.arms):
             raise ValueError(f"order must name every arm once, got {', '.join(self.order)}")
         return self
@@ -150,9 +150,28 @@ class CompressionSpec(Settings):
         return "all"
 
     @property
+    def part(self) -> Literal["speed", "quality"]:
+        """The settings that it follows, and the file of `lowbit.compression` that measures it."""
+        return "quality" if self.task == "quality" else "speed"
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where gradients are sent."""
+        return "cuda" if self.task == "speed_cuda" else "cpu"
+
+    @property
+    def gpus(self) -> int:
+        """GPUs the run needs."""
+        return int(self.device == "cuda")
+
+    @property
+    def _measured(self) -> Speed | Quality | None:
+        return getattr(self, self.part)
+
+    @property
     def threads(self) -> int:
         """CPU threads."""
-        return getattr(self, self.task).threads
+        return self._measured.threads
 
     @property
     def path(self) -> str:
@@ -169,4 +188,4 @@ class CompressionSpec(Settings):
         files = {file for arm in self.arms.values() for file in arm.code}
         if self.speed is not None and self.speed.step_densities:
             files |= {"softmaxes/base_e.py", *(file for trace in self.traces for file in trace.run.network_code)}
-        return catalog.digest(f"compression/{self.task}.py", *sorted(files))
+        return catalog.digest(f"compression/{self.part}.py", *sorted(files))

@@ -90,7 +90,7 @@ class Config(Settings):
         if isinstance(study, ProbeStudy):
             return tuple(config_probes.runs_of(name, study, self._network))
         if isinstance(study, CompressorStudy):
-            return config_compression.runs_of(name, study, self._traced)
+            return config_compression.runs_of(name, study, self._traced, self.resolved_device)
         runs = []
         for task_name, repeats in study.tasks.items():
             for arm_name, arm in study.arms.items():

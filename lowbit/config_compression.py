@@ -38,10 +38,11 @@ class CompressorStudy(Settings):
     )
 
 
-def runs_of(name: str, study: CompressorStudy, training: Training) -> tuple[CompressionSpec, ...]:
-    """The two runs of a compressor study."""
+def runs_of(name: str, study: CompressorStudy, training: Training, device: str) -> tuple[CompressionSpec, ...]:
+    """The runs of a compressor study: times on the processor and, where that is the device, on a GPU; quality."""
     grids = {key: grid for key, grid in study.speed.grids.items() if grid is not None}
-    parts = {"speed": study.speed.model_copy(update={"grids": grids}), "quality": study.quality}
+    speed = study.speed.model_copy(update={"grids": grids})
+    parts = {"speed": speed} | ({"speed_cuda": speed} if device == "cuda" else {}) | {"quality": study.quality}
     return tuple(
         CompressionSpec(
             study=name,
@@ -49,7 +50,7 @@ def runs_of(name: str, study: CompressorStudy, training: Training) -> tuple[Comp
             arms=study.arms,
             order=tuple(study.arms),
             traces=tuple(traces_of(part.trace, study, training)),
-            **{task: part},
+            **{"quality" if task == "quality" else "speed": part},
         )
         for task, part in parts.items()
     )

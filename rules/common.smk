@@ -229,26 +229,42 @@ def gpus_of_trace(wildcards):
     return trace_of(wildcards).run.gpus
 
 
-def compression_spec(task):
+def compression_run(task, wildcards):
+    """The spec of a run of the compressor study; a wildcard stands for the device that times are taken on."""
+    path = f"compressor/{task or wildcards.speed}"
+    if path not in RUNS:
+        raise WorkflowError(f"{RESULTS}/{path}: no such run in the configuration; device: cuda has times of a GPU too")
+    return RUNS[path]
+
+
+def compression_spec(task=None):
     """params function: the spec of a run of the compressor study as JSON."""
-    return lambda wildcards: json.dumps(RUNS[f"compressor/{task}"].model_dump(mode="json"), sort_keys=True)
+    return lambda wildcards: json.dumps(compression_run(task, wildcards).model_dump(mode="json"), sort_keys=True)
 
 
-def compression_code(task):
+def compression_code(task=None):
     """params function: fingerprint of the code that a run of the compressor study uses."""
-    return lambda wildcards: RUNS[f"compressor/{task}"].code_digest
+    return lambda wildcards: compression_run(task, wildcards).code_digest
 
 
-def traces_of(task):
+def traces_of(task=None):
     """input function: the recorded gradients that a run of the compressor study is given."""
-    return lambda wildcards: [f"{RESULTS}/{t.path}/manifest.json" for t in RUNS[f"compressor/{task}"].traces]
+    return lambda wildcards: [f"{RESULTS}/{t.path}/manifest.json" for t in compression_run(task, wildcards).traces]
 
 
-def data_of_traces(task):
-    """input function: manifests of the prepared datasets that those gradients come from."""
-    return lambda wildcards: sorted(
-        {f"{DATA}/{t.run.dataset}/manifest.json" for t in RUNS[f"compressor/{task}"].traces}
-    )
+def data_of_speed(wildcards):
+    """input function: manifests of the prepared datasets that the training step is timed on."""
+    return sorted({f"{DATA}/{t.run.dataset}/manifest.json" for t in compression_run(None, wildcards).traces})
+
+
+def compression_tasks(wildcards):
+    """params function: the runs of the compressor study."""
+    return ",".join(run.task for run in CONFIG.runs if run.study == "compressor")
+
+
+def gpus_of_speed(wildcards):
+    """resources function: GPUs of a run that takes times."""
+    return compression_run(None, wildcards).gpus
 
 
 def every_core(wildcards):

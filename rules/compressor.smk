@@ -33,32 +33,35 @@ rule trace:
 
 rule compressor_speed:
     input:
-        traces=traces_of("speed"),
-        data=data_of_traces("speed"),
+        traces=traces_of(),
+        data=data_of_speed,
     output:
-        summary=f"{RESULTS}/compressor/speed/summary.json",
-        events=f"{RESULTS}/compressor/speed/events.jsonl",
-        spec=f"{RESULTS}/compressor/speed/spec.json",
-        manifest=f"{RESULTS}/compressor/speed/manifest.json",
+        summary=f"{RESULTS}/compressor/{{speed}}/summary.json",
+        events=f"{RESULTS}/compressor/{{speed}}/events.jsonl",
+        spec=f"{RESULTS}/compressor/{{speed}}/spec.json",
+        manifest=f"{RESULTS}/compressor/{{speed}}/manifest.json",
     log:
-        f"{RESULTS}/logs/compressor/speed.log",
+        f"{RESULTS}/logs/compressor/{{speed}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/compressor/speed.tsv"
+        f"{RESULTS}/benchmarks/compressor/{{speed}}.tsv"
+    wildcard_constraints:
+        speed="speed|speed_cuda",
     conda:
         "../envs/lowbit.yaml"
     threads: every_core  # nothing else runs while times are taken, whatever the number of threads measured
     resources:
+        gpu=gpus_of_speed,
         mem_mb=memory_mb,
         runtime=runtime_minutes,
     params:
-        spec=compression_spec("speed"),
-        code=compression_code("speed"),
+        spec=compression_spec(),
+        code=compression_code(),
         results=results_root,
         data=data_folder,
         folder=folder_of,
     shell:
         "python -m lowbit compress --spec {params.spec:q} --folder {params.folder:q} --results {params.results:q}"
-        " --data {params.data:q} > {log} 2>&1"
+        " --data {params.data:q} --gpus-granted {resources.gpu} > {log} 2>&1"
 
 
 rule compressor_quality:
@@ -129,8 +132,9 @@ rule aggregate_compressors:
         runtime=30,
     params:
         results=results_root,
+        tasks=compression_tasks,
         tables=folder_of,
         code=catalog.digest("commands/aggregate_compressors.py"),
     shell:
-        "python -m lowbit aggregate-compressors --results {params.results:q} --verdicts {output.verdicts:q}"
+        "python -m lowbit aggregate-compressors --results {params.results:q} --tasks {params.tasks} --verdicts {output.verdicts:q}"
         " --tables {params.tables:q} > {log} 2>&1"

@@ -301,12 +301,14 @@ def test_the_compressor_study_resolves_to_two_runs_and_their_traces():
         config = validate(raw)
         return {run.path: run.to_json() for run in (*config.study_runs("compressor"), *config.traces)}
 
-    before = resolved(DEFAULT)
+    before = resolved(changed("device", "cpu"))
     runs, traces = ("compressor/speed", "compressor/quality"), {f"traces/layers/seed{seed}" for seed in range(3)}
     assert before.keys() == {*runs, "traces/whole/seed0", *traces}
-    after = resolved(changed("studies/compressor/speed/rounds", 3))
+    on_gpu = resolved(changed("device", "cuda"))
+    assert on_gpu.keys() == before.keys() | {"compressor/speed_cuda"}, "times of both devices"
+    after = resolved(changed("studies/compressor/speed/rounds", 3) | {"device": "cpu"})
     assert {path for path in after if after[path] != before[path]} == {"compressor/speed"}
-    full = load(ROOT / "workflow_config.yaml", ROOT / "studies/compressors.yaml")
+    full = load(ROOT / "workflow_config.yaml", ROOT / "studies/compressors.yaml", device="cpu")
     assert list(full.studies) == ["compressor"]
     assert full.study_runs("compressor")[0].speed.grids["sizes"].sizes == (10**4, 10**5, 10**6, 10**7)
     assert {trace.name: trace.run.model.width for trace in full.traces} == {"whole": 64, "layers": 16}

@@ -21,7 +21,8 @@ def matrix_table(
     for arm in (name for name in spec["order"] if spec["arms"][name]["grids"] is None):
         own = comparisons[(comparisons["arm"] == arm) & (comparisons["variant"] == "")]
         passes, memory = (costs[(costs["arm"] == arm) & (costs["cost"] == cost)] for cost in ("passes", "memory"))
-        slope = slopes.loc[(slopes["arm"] == arm) & (slopes["variant"] == ""), "slope"]
+        of_processor = (slopes["device"] == "cpu") & (slopes["variant"] == "")
+        slope = slopes.loc[(slopes["arm"] == arm) & of_processor, "slope"]
         largest = memory[memory["n"] == memory["n"].max()]
         rows.append(
             {
@@ -38,7 +39,7 @@ def matrix_table(
                 "host waits": _one(passes["host_waits"]),
                 "extra bytes per entry": _one(largest["extra_bytes"] / largest["n"]),
                 "kept bytes per entry": _one(largest["kept_bytes"] / largest["n"]),
-                "time grows as N to the": slope.mean(),
+                "CPU time grows as N to the": slope.mean(),
             }
         )
     return pd.DataFrame(rows)

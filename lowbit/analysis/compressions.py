@@ -6,6 +6,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ class CompressionRun:
         """Device, processor or GPU, and threads."""
         machine = self.summary["machine"]
         threads = machine["threads"]
-        return f"{self.summary['device']}: {machine['processor']}, {threads} thread{'s' if threads != 1 else ''}"
+        name = machine["gpu"] or machine["processor"]
+        return f"{self.summary['device']}: {name}, {threads} thread{'s' if threads != 1 else ''}"
 
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         """Records of a kind with the columns that all tables have."""
@@ -47,13 +49,13 @@ class CompressionRun:
         return [{**known, "hardware": self.hardware, "arm_order": order[line["arm"]], **line} for line in found]
 
 
-def read_study(results: Path) -> dict[str, CompressionRun]:
-    """The two runs of the study, by task.
+def read_study(results: Path, tasks: Sequence[str] = ("speed", "quality")) -> dict[str, CompressionRun]:
+    """The runs of the study, by task: times by device, and quality.
 
     Raises:
         UserError: when a file is missing or damaged.
     """
-    return {task: _read(results / "compressor" / task) for task in ("speed", "quality")}
+    return {task: _read(results / "compressor" / task) for task in tasks}
 
 
 def _read(folder: Path) -> CompressionRun:
@@ -66,12 +68,12 @@ def _read(folder: Path) -> CompressionRun:
     return CompressionRun(spec=spec, summary=summary, lines=lines)
 
 
-def runs_table(speed: CompressionRun) -> pd.DataFrame:
+def runs_table(speeds: Sequence[CompressionRun]) -> pd.DataFrame:
     """One row per case and contestant: medians and quartiles over rounds, and how good one selection was."""
-    table = pd.DataFrame(speed.of_type("timing"))
+    table = pd.DataFrame([line for speed in speeds for line in speed.of_type("timing")])
     table["seed"] = 0
     table["role"] = np.where(table["arm"] == BASELINES[0], "baseline", "arm")
-    return table.sort_values([*PLACE[2:], "arm_order"], kind="stable").reset_index(drop=True)
+    return table.sort_values(["device", *PLACE[2:], "arm_order"], kind="stable").reset_index(drop=True)
 
 
 def benchmark_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -81,6 +83,7 @@ def benchmark_table(runs: pd.DataFrame) -> pd.DataFrame:
     for row in runs.to_dict("records"):
         name = " ".join(filter(None, (row["arm"], row["variant"])))
         case = f"{name} n={row['n']} density={row['density']:g} input={row['input']}"
+        case += "" if row["device"] == "cpu" else f" device={row['device']}"
         for metric in (*metrics, *_QUALITY):
             if metric in row and row[metric] is not None and math.isfinite(row[metric]):
                 unit = _UNITS.get(metric.partition("_quartile")[0], "1")
@@ -137,11 +140,12 @@ def costs_table(quality: CompressionRun) -> pd.DataFrame:
     return pd.concat([memory.assign(cost="memory"), passes.assign(cost="passes")], ignore_index=True)
 
 
-def steps_table(speed: CompressionRun) -> pd.DataFrame:
-    """Processor time of sending a step's gradients in percent of the step's, one row per arm, density and round."""
+def steps_table(speeds: Sequence[CompressionRun]) -> pd.DataFrame:
+    """Time of sending a step's gradients in percent of the step's, one row per device, arm, density and round."""
     place = ["task", "device", "hardware", "arm", "arm_order", "variant", "density", "n", "layers", "step_milliseconds"]
-    table = pd.DataFrame(speed.of_type("overhead"), columns=[*place, "percent"]).explode("percent", ignore_index=True)
-    table.insert(len(place), "round", table.groupby(["arm", "variant", "density"], sort=False).cumcount())
+    lines = [line for speed in speeds for line in speed.of_type("overhead")]
+    table = pd.DataFrame(lines, columns=[*place, "percent"]).explode("percent", ignore_index=True)
+    table.insert(len(place), "round", table.groupby(["device", "arm", "variant", "density"], sort=False).cumcount())
     return table.astype({"percent": float})
 
 

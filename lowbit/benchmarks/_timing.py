@@ -1,8 +1,8 @@
 """Ratios of times measured side by side: interleaved, many times over, as medians with quartiles.
 
 Machines are shared and noisy: absolute times say little, while neighbouring measurements of two contestants suffer
-alike.
-The clock counts the processor time of this process, which others who want the same cores do not lengthen.
+alike. The clock counts the processor time of this process, which others who want the same cores do not lengthen; on a
+GPU, time until the device has done all that it was given.
 """
 
 import time
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,30 @@ class WrongResultError(RuntimeError):
     """A contestant computes something else, so its speed means nothing."""
 
 
-def seconds_side_by_side(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+def clock_of(device: str) -> Callable[[], float]:
+    """The clock for work on a device, in seconds."""
+    if device == "cpu":
+        return time.process_time
+
+    def now() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return now
+
+
+def seconds_side_by_side(
+    contestants: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, np.ndarray]:
     """Time every contestant once per round, in alternating order.
 
     Args:
         contestants: name -> what to time; called twice before to warm up.
         rounds: measurements of each.
+        clock: in seconds.
 
     Returns:
-        Name -> processor seconds, shape (rounds,).
+        Name -> seconds, shape (rounds,).
     """
     for _ in range(2):
         for work in contestants.values():
@@ -50,9 +66,9 @@ def seconds_side_by_side(contestants: dict[str, Callable[[], object]], rounds: i
     for number in range(rounds):
         order = list(contestants.items())
         for name, work in order if number % 2 else reversed(order):
-            start = time.process_time()
+            start = clock()
             work()
-            seconds[name].append(time.process_time() - start)
+            seconds[name].append(clock() - start)
     return {name: np.array(values) for name, values in seconds.items()}
 
 

@@ -1,10 +1,10 @@
 """Compressors against `torch.topk(sorted=False)` with error feedback, and against `residual.add_(gradient)`, the floor.
 
 `ratio_to_topk` is how many times faster than the former, `ratio_to_floor` how many times slower than the latter, both
-in processor time, whatever the number of threads. Gradients rotate through several buffers, and residuals have settled
-before anything is measured. `threshold_error` is |T - T_k| / T_k of the smallest magnitude sent and the k-th largest
-there was, at the k that was asked for; `energy_captured` is the norm of what was sent in units of the norm of what it
-was chosen from; `recall` is the share of the k largest that was sent.
+in processor time, whatever the number of threads; on a GPU, in time until it is done. Gradients rotate through several
+buffers, and residuals have settled before anything is measured. `threshold_error` is |T - T_k| / T_k of the smallest
+magnitude sent and the k-th largest there was, at the k that was asked for; `energy_captured` is the norm of what was
+sent in units of the norm of what it was chosen from; `recall` is the share of the k largest that was sent.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lowbit import catalog
 from lowbit.benchmarks._selections import send_and_judge
-from lowbit.benchmarks._timing import Row, ratio_rows, seconds_side_by_side
+from lowbit.benchmarks._timing import Row, clock_of, ratio_rows, seconds_side_by_side
 from lowbit.compression_spec import INPUTS
 from lowbit.compressors import HISTORICAL, GradientCompressor, entries_of, make
 from lowbit.errors import UserError
@@ -56,6 +56,7 @@ def cases(
     names: tuple[str, ...] = NAMES,
     inputs: tuple[str, ...] | None = None,
     trace_folder: Path | None = None,
+    device: str = "cpu",
 ) -> Iterator[Row]:
     """Measure every case.
 
@@ -66,6 +67,7 @@ def cases(
         names: of compressors, historical or variants.
         inputs: kinds of gradients; normal and heavy-tailed ones, and real ones where there is a trace.
         trace_folder: recorded gradients (`python -m lowbit trace`).
+        device: "cpu" or "cuda".
 
     Raises:
         WrongResultError: when entries are lost or changed, or an exact selection is not the top-k.
@@ -75,7 +77,7 @@ def cases(
     real = None if trace_folder is None else trace.read(trace_folder)
     for size in sizes[:1] if quick else sizes:
         for kind in inputs or ("normal", "student_t2", *(["real"] if real else [])):
-            given = gradients(size, kind, real)
+            given = [gradient.to(device) for gradient in gradients(size, kind, real)]
             for density in densities:
                 case, made = Case(size, density, kind), {name: make(name) for name in names}
                 for name, metric, value, unit in measure(case, made, given, rounds=5 if quick else _ROUNDS):
@@ -121,7 +123,7 @@ def measure(
     Args:
         case: what is sent.
         made: name -> a fresh compressor.
-        given: gradients, taken in turn.
+        given: gradients, taken in turn, on the device that is measured.
         rounds: measurements of each at most; fewer of large gradients.
         settle: calls before the first measurement.
 
@@ -138,7 +140,8 @@ def measure(
         name: send_and_judge(compressor, given[0], "gradient", case.density, name) for name, compressor in made.items()
     }
     repeated = {name: _repeated(send, calls) for name, send in work.items()}
-    seconds = seconds_side_by_side(repeated, min(rounds, max(7, _ENTRIES // case.size)))
+    clock = clock_of(given[0].device.type)
+    seconds = seconds_side_by_side(repeated, min(rounds, max(7, _ENTRIES // case.size)), clock)
     for name in (*made, PLAIN, SORTED, FLOOR):
         if name != PLAIN:
             for row in ratio_rows(name, seconds[PLAIN], seconds[name], "ratio_to_topk"):

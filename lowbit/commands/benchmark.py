@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-_OPTIONS = ("sizes", "densities", "names", "inputs", "trace_folder")  # parameters of a benchmark's `cases`
+_OPTIONS = ("sizes", "densities", "names", "inputs", "trace_folder", "device")  # parameters of a benchmark's `cases`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="recorded gradients: the input real (compressors)",
     )
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (compressors; default: cpu)")
     parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds: to see that it works")
 
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if unknown := given.keys() - inspect.signature(module.cases).parameters.keys():
         raise UserError(f"benchmark {args.name}: takes no {', '.join(sorted(unknown))}; leave the option out")
     print((module.__doc__ or "").partition("\n")[0])
-    print(header(args.threads))
+    print(header(args.threads, args.device or "cpu"))
     rows = []
     try:
         for row in tqdm(module.cases(args.quick, **given), disable=None, leave=False, unit="row"):
@@ -82,19 +83,20 @@ def _several(kind: Callable[[str], object]) -> Callable[[str], tuple]:
     return values
 
 
-def header(threads: int) -> str:
+def header(threads: int, device: str = "cpu") -> str:
     """The machine and the code that a measurement holds for, in one line."""
     import platform
     import subprocess
 
     import torch
 
-    from lowbit.train.machine import processor
+    from lowbit.train.machine import graphics_card, processor
 
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     ).stdout.strip()
+    gpu = f"{graphics_card(device)}, " if device == "cuda" else ""
     return (
-        f"{processor()}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}, "
+        f"{gpu}{processor()}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}, "
         f"Python {platform.python_version()}, commit {commit or 'unknown'}"
     )

@@ -14,26 +14,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--spec", required=True, metavar="FILE|JSON", help="of the run")
     parser.add_argument("--folder", type=Path, required=True, help="folder of the run")
     parser.add_argument("--results", type=Path, default=Path("results"), help="root of the outputs")
+    parser.add_argument("--gpus-granted", type=int, metavar="N", help="GPUs that the scheduler granted")
     parser.add_argument("--data", type=Path, default=Path("results/data"), help="folder of the prepared datasets")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure every piece that is not kept from an interrupted run, and write the run folder."""
+    """Claim a GPU where the run needs one, measure what is not kept from an interrupted run, write the run folder."""
     import importlib
+
+    from lowbit.commands._flags import spec_of
+    from lowbit.compression_spec import CompressionSpec
+    from lowbit.gpu_slots import claim
+
+    spec = spec_of(CompressionSpec, args.spec)
+    claim(spec.gpus, args.gpus_granted)
 
     from tqdm import tqdm
 
-    from lowbit.commands._flags import spec_of
     from lowbit.commands.benchmark import header
     from lowbit.compression._pieces import execute
-    from lowbit.compression_spec import CompressionSpec
-    from lowbit.train.machine import keep_freed_memory, processor
+    from lowbit.train.machine import graphics_card, keep_freed_memory, processor
 
-    spec = spec_of(CompressionSpec, args.spec)
     keep_freed_memory()
-    print(header(spec.threads))
-    pieces = importlib.import_module(f"lowbit.compression.{spec.task}").pieces(spec, args.results, args.data)
-    hardware = {"processor": processor(), "threads": spec.threads, "gpu": None}
+    hardware = {"processor": processor(), "threads": spec.threads, "gpu": graphics_card(spec.device)}
+    print(header(spec.threads, spec.device))
+    pieces = importlib.import_module(f"lowbit.compression.{spec.part}").pieces(spec, args.results, args.data)
     execute(
         spec, pieces, args.results, args.folder, hardware,
         lambda items: tqdm(items, desc=spec.task, unit="piece", disable=None),

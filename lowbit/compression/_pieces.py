@@ -75,7 +75,7 @@ def execute(
             write_text(done, json.dumps(kept, allow_nan=False) + "\n")
         lines += kept["lines"]
     summary = {
-        "device": "cpu",
+        "device": spec.device,
         "machine": hardware,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "records": len(lines),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from lowbit.benchmarks._timing import seconds_side_by_side
+from lowbit.benchmarks._timing import clock_of, seconds_side_by_side
 from lowbit.benchmarks.compressors import Case, gradients, measure
 from lowbit.compression._pieces import Pieces, Record, arms_of, contestants, rows, traces_of
 from lowbit.compression_spec import CompressionSpec
@@ -52,7 +52,7 @@ def _timed(spec: CompressionSpec, case: Case, arms: tuple[str, ...], root: Path)
     made = contestants({name: spec.arms[name] for name in arms})
     names = {" ".join(filter(None, key)): key for key in made}
     compressors = {name: made[key]() for name, key in names.items()}
-    given = gradients(case.size, case.kind, real)
+    given = [gradient.to(spec.device) for gradient in gradients(case.size, case.kind, real)]
     measured = rows(
         measure(case, compressors, given, rounds=spec.speed.rounds, settle=_settle(spec.speed.settle, case.size))
     )
@@ -69,18 +69,19 @@ def _settle(most: int, size: int) -> int:
 
 
 def _step(spec: CompressionSpec, density: float, root: Path, data: Path) -> Iterator[Record]:
-    """Processor time of sending all gradients of a step, each parameter by itself, in percent of that of the step."""
-    trace, network = traces_of(spec, root)[0], spec.traces[0].run
+    """Time of sending all gradients of a step, each parameter by itself, in percent of that of the step."""
+    trace, network = traces_of(spec, root)[0], spec.traces[0].run.model_copy(update={"device": spec.device})
     run = assemble(network, data / network.dataset)
     torch.set_num_threads(spec.threads)
     made = contestants(arms_of(spec, lambda arm: arm.grids is None))
-    by_step = [list(of_step) for of_step in zip(*map(trace.of_layer, trace.layers), strict=True)]
+    by_layer = ([gradient.to(spec.device) for gradient in trace.of_layer(layer)] for layer in trace.layers)
+    by_step = [list(of_step) for of_step in zip(*by_layer, strict=True)]
     work: dict = {"step": _training_step(run)}
     work |= {key: _sender(build(), trace, by_step, density) for key, build in made.items()}
     for send in list(work.values())[1:]:
         for _ in range(_STEP_SETTLE):
             send()
-    seconds = seconds_side_by_side(work, _STEP_ROUNDS)
+    seconds = seconds_side_by_side(work, _STEP_ROUNDS, clock_of(spec.device))
     step = seconds.pop("step")
     for (arm, variant), values in seconds.items():
         place = {"arm": arm, "variant": variant, "density": density, "n": sum(g.numel() for g in by_step[0])}

@@ -36,7 +36,11 @@ def keep_freed_memory() -> None:
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def graphics_card(device: str) -> str | None:
+    """Model name of the GPU; None where the device is a CPU."""
+    return torch.cuda.get_device_name() if device == "cuda" else None
+
+
 def machine(spec: RunSpec) -> dict[str, Any]:
     """Processor, threads and GPU of a run."""
-    gpu = torch.cuda.get_device_name() if spec.device == "cuda" else None
-    return {"processor": processor(), "threads": spec.threads, "gpu": gpu}
+    return {"processor": processor(), "threads": spec.threads, "gpu": graphics_card(spec.device)}

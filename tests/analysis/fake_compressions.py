@@ -31,6 +31,7 @@ class Fake:
         spread: of every number between repetitions, relative.
         without: arms that were not measured.
         seeds: of the traces.
+        on_gpu: factor on all times faster there; None for no GPU.
     """
 
     faster: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -41,56 +42,56 @@ class Fake:
     spread: float = 0.01
     without: tuple[str, ...] = ()
     seeds: int = 3
+    on_gpu: float | None = None
+
+    @property
+    def tasks(self) -> list[str]:
+        """Runs of the study."""
+        return ["speed", *(["speed_cuda"] if self.on_gpu else []), "quality"]
 
     def write(self, results: Path) -> None:
         """Write both run folders."""
         draw = np.random.default_rng(0)
         arms = [arm for arm in (*MAIN, *REFERENCES, *AXES) if arm not in self.without]
-        speed = [
-            line for arm in (*MAIN, *AXES, *_COMPARED) if arm in (*arms, *_COMPARED) for line in self._times(arm, draw)
-        ]
-        speed += [self._step(arm, draw) for arm in MAIN if arm in arms]
-        quality = [line for arm in arms for line in self._selections(arm, draw)]
-        quality += [line for i, arm in enumerate(MAIN) if arm in arms for line in self._costs(arm, i)]
-        for task, lines in (("speed", speed), ("quality", quality)):
+        timed = [arm for arm in (*MAIN, *AXES) if arm in arms]
+        lines = {"quality": [line for arm in arms for line in self._selections(arm, draw)]}
+        lines["quality"] += [line for i, arm in enumerate(MAIN) if arm in arms for line in self._costs(arm, i)]
+        for task in self.tasks[:-1]:
+            factor = 1.0 if task == "speed" else self.on_gpu
+            lines[task] = [line for arm in (*timed, *_COMPARED) for line in self._times(arm, draw, factor)]
+            lines[task] += [self._step(arm, draw) for arm in MAIN if arm in arms]
+        for task in self.tasks:
             folder = results / "compressor" / task
             folder.mkdir(parents=True)
-            (folder / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            (folder / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[task]))
             spec = {"study": "compressor", "task": task, "order": arms, "arms": {arm: _arm(arm) for arm in arms}}
             (folder / "spec.json").write_text(json.dumps(spec))
-            machine = {"processor": "a chip", "threads": 1, "gpu": None}
-            (folder / "summary.json").write_text(json.dumps({"device": "cpu", "machine": machine}))
+            gpu = task == "speed_cuda"
+            machine = {"processor": "a chip", "threads": 1, "gpu": "a card" if gpu else None}
+            summary = {"device": "cuda" if gpu else "cpu", "machine": machine}
+            (folder / "summary.json").write_text(json.dumps(summary))
 
     def _around(self, value: float, draw: np.random.Generator) -> float:
         return float(value * np.exp(self.spread * draw.standard_normal()))
 
-    def _times(self, arm: str, draw: np.random.Generator):
+    def _times(self, arm: str, draw: np.random.Generator, factor: float):
         for n in SIZES if arm not in AXES else (100_000,):
             for density in DENSITIES if n != 100_000 else (0.001, *DENSITIES):
                 for kind in ("normal", "real"):
-                    faster = self.faster.get(arm, {}).get(n, 2.0)
-                    milliseconds = self._around((n / 1e5) ** self.exponent.get(arm, 1.0), draw)
-                    metrics = {
-                        "nnz_over_k": 1.0,
-                        "threshold_error": 0.0,
-                        "energy_captured": 0.5,
-                        "recall": 1.0,
-                        "rounds": 9.0,
-                    }
-                    values = {
-                        "ratio_to_topk": self._around(faster, draw),
-                        "ratio_to_floor": 3.0,
-                        "milliseconds": milliseconds,
-                    }
-                    for metric, value in values.items():
-                        metrics |= {
-                            metric: value,
-                            f"{metric}_quartile_low": 0.9 * value,
-                            f"{metric}_quartile_high": 1.1 * value,
-                        }
                     place = {"arm": arm, "n": n, "density": density, "input": kind, "k": int(n * density)}
                     for variant in variants(arm):
-                        yield {"type": "timing", "variant": variant, **place, **metrics}
+                        yield {"type": "timing", "variant": variant, **place, **self._metrics(arm, n, draw, factor)}
+
+    def _metrics(self, arm: str, n: int, draw: np.random.Generator, factor: float) -> dict[str, float]:
+        metrics = {"nnz_over_k": 1.0, "threshold_error": 0.0, "energy_captured": 0.5, "recall": 1.0, "rounds": 9.0}
+        medians = {
+            "ratio_to_topk": self._around(factor * self.faster.get(arm, {}).get(n, 2.0), draw),
+            "ratio_to_floor": 3.0,
+            "milliseconds": self._around((n / 1e5) ** self.exponent.get(arm, 1.0), draw),
+        }
+        for name, value in medians.items():
+            metrics |= {name: value, f"{name}_quartile_low": 0.9 * value, f"{name}_quartile_high": 1.1 * value}
+        return metrics
 
     def _step(self, arm: str, draw: np.random.Generator):
         percent = [self._around(self.percent.get(arm, 12.0), draw) for _ in range(5)]

@@ -25,7 +25,8 @@ def study(tmp_path):
     def aggregated(fake: Fake) -> SimpleNamespace:
         root = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         fake.write(root)
-        arguments = Namespace(results=root, verdicts=root / "verdicts/compressor.json", tables=root / "tables")
+        paths = {"results": root, "verdicts": root / "verdicts/compressor.json", "tables": root / "tables"}
+        arguments = Namespace(tasks=fake.tasks, **paths)
         assert aggregate_compressors.run(arguments) == 0
         found = verdicts.read(arguments.verdicts)
         return SimpleNamespace(
@@ -74,15 +75,22 @@ def test_a_device_that_was_not_measured_on_is_never_guessed(study):
     assert "not measured here" in summary.rst(list(found.values()))
 
 
-def test_times_of_a_gpu_do_not_stand_for_those_of_a_processor(study):
-    runs = study(Fake()).tables.runs
-    of_gpu = runs.assign(device="cuda", hardware="cuda: a card", ratio_to_topk=9.0)
-    empty = study(Fake()).tables
-    judged = compression_verdicts.judge(of_gpu, empty.further["steps"], empty.further["slopes"], empty.comparisons)
-    found = {v.id: v for v in judged}
-    assert found["compressor/GPU/hggtopk_speed_1m"].verdict == "supported"
-    assert found["compressor/GPU/hggtopk_speed_1m"].device == "cuda: a card"
-    assert found["compressor/CPU/hggtopk_speed_1m"].verdict == "not measured here"
+def test_times_of_a_gpu_stand_for_themselves(study):
+    result = study(Fake(faster={"hggtopk": {1_000_000: 9.0}}, on_gpu=0.25))
+    here, there = (result.verdicts[f"{where}hggtopk_speed_1m"] for where in ("", "gpu_"))
+    assert (here.verdict, there.verdict) == ("supported", "refuted")
+    assert there.estimate == pytest.approx(0.25 * here.estimate, rel=0.05)
+    assert (here.device, there.device) == ("cpu: a chip, 1 thread", "cuda: a card, 1 thread")
+    cases = set(result.tables.further["benchmark"]["case"])
+    assert {f"topk n=10000 density=0.01 input=real{of}" for of in ("", " device=cuda")} <= cases
+    only = {
+        name: table[table["device"] == "cuda"] for name, table in result.tables.further.items() if "device" in table
+    }
+    runs = result.tables.runs[result.tables.runs["device"] == "cuda"]
+    judged = compression_verdicts.judge(runs, only["steps"], only["slopes"], result.tables.comparisons)
+    outcomes = {v.id: v.verdict for v in judged}
+    assert outcomes["compressor/GPU/hggtopk_speed_1m"] == "refuted"
+    assert outcomes["compressor/CPU/hggtopk_speed_1m"] == "not measured here"
 
 
 def test_an_arm_that_the_study_lacks_is_not_measured(study):

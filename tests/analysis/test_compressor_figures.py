@@ -24,7 +24,8 @@ def whole(tmp_path_factory):
 
 def aggregated(root, fake):
     fake.write(root)
-    run(Namespace(results=root, verdicts=root / "verdicts/compressor.json", tables=root / "tables"))
+    paths = {"results": root, "verdicts": root / "verdicts/compressor.json", "tables": root / "tables"}
+    run(Namespace(tasks=fake.tasks, **paths))
     return tables.load("compressor", root / "tables", root / "verdicts")
 
 
@@ -72,6 +73,14 @@ def poor(tmp_path_factory):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_compressor_figure_is_drawn_of_a_smaller_study(name, poor):
     assert drawn(name, poor).axes
+
+
+@pytest.mark.parametrize("name", ["time_by_size", "time_by_density", "speedup"])
+def test_devices_have_panels_of_their_own(name, whole, tmp_path_factory):
+    both = drawn(name, aggregated(tmp_path_factory.mktemp("both"), Fake(on_gpu=2.0)))
+    assert len(both.axes) == 2 * len(drawn(name, whole).axes)
+    assert "cpu: a chip, 1 thread and cuda: a card, 1 thread" in said(both)
+    assert both.axes[2].get_title(loc="left").startswith("GPU, ")
 
 
 def line(axes, colour):

@@ -14,7 +14,7 @@ CONFIG = ["--configfile", "tests/configs/tiny_compressors.yaml"]
 TARGETS = ("results/verdicts/compressor.json", "results/figures/compressor/time_by_size.png")  # others elsewhere
 TRACES = {"trace:layers:0"}
 AFTER = {"aggregate_compressors", "figure:compressor:time_by_size"}
-MEASURED = {"compressor_speed", "compressor_quality"}
+MEASURED = {"compressor_speed:speed", "compressor_quality"}
 
 
 @pytest.fixture(scope="module")

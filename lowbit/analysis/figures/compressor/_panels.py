@@ -67,11 +67,21 @@ def by_size(rows: pd.DataFrame) -> list[float]:
     return [density for density, count in counts.items() if count > 1] or sorted(counts.index)
 
 
-def panels(count: int, height: float, width_ratios: Sequence[float] | None = None) -> tuple[Figure, np.ndarray]:
-    """A row of panels."""
-    figure = Figure(figsize=(style.WIDTH_INCHES, style.MARGIN_INCHES + height), layout="constrained")
+def devices(rows: pd.DataFrame) -> list[str]:
+    """Devices that times were taken on; a row of panels each."""
+    return sorted(rows["device"].unique())
+
+
+def panels(columns: int, height: float, rows: int = 1) -> tuple[Figure, np.ndarray]:
+    """A grid of panels; height is that of a row."""
+    figure = Figure(figsize=(style.WIDTH_INCHES, style.MARGIN_INCHES + height * rows), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
-    return figure, figure.subplots(1, count, squeeze=False, width_ratios=width_ratios)[0]
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def title(words: str, device: str) -> str:
+    """A panel's title; the processor goes without saying."""
+    return words if device == "cpu" else f"GPU, {words}"
 
 
 def legend(figure: Figure, tables: Tables, arms: Sequence[str], columns: int = 5, more: Sequence[Line2D] = ()) -> None:

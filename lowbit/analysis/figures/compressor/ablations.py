@@ -37,6 +37,7 @@ _SHORT = {"log_relative": "relative", "float_bits": "floats"}
 def draw(tables: Tables) -> Figure:
     """A column per setting; a row each for what is sent, the threshold, and time."""
     quality, times = _quality(tables), tables.runs[tables.runs["input"] == "normal"]
+    times = times[times["device"] == _panels.devices(times)[0]]
     columns = [arm for arm in _COLUMNS if arm in set(quality["arm"])]
     size = times[times["arm"].isin(columns)]["n"].max()
     density = quality[quality["arm"].isin(columns)]["density"].min()

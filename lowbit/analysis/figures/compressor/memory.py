@@ -18,7 +18,7 @@ def draw(tables: Tables) -> Figure:
     costs = tables.further["costs"]
     rows = costs[(costs["cost"] == "memory") & (costs["variant"] == "")].sort_values("arm_order")
     arms, sizes = list(dict.fromkeys(rows["arm"])), sorted(rows["n"].unique())
-    figure, (axes,) = _panels.panels(1, 0.7 + 0.26 * len(arms))
+    figure, ((axes,),) = _panels.panels(1, 0.7 + 0.26 * len(arms))
     for place, arm in enumerate(arms):
         colour = "#D55E00" if arm == "hggtopk" else "#0072B2"
         own = rows[rows["arm"] == arm].set_index("n")["extra_bytes"] / rows[rows["arm"] == arm].set_index("n").index

@@ -11,19 +11,21 @@ from lowbit.analysis.tables import Tables
 
 
 def draw(tables: Tables) -> Figure:
-    """A panel per density that several sizes were timed at."""
+    """A panel per density that several sizes were timed at, a row per device."""
     arms, every = _panels.timed_everywhere(tables), _panels.looks(tables)
     rows = _panels.rows_of(tables, arms, "normal")
-    densities = _panels.by_size(rows)
-    figure, axes = _panels.panels(len(densities), 4.4)
-    for ax, density in zip(axes, densities, strict=True):
-        for arm in arms:
-            own = rows[(rows["arm"] == arm) & (rows["density"] == density)].sort_values("n")
-            _panels.with_quartiles(ax, own["n"].to_numpy(), own, "milliseconds", **every[arm])
-        ax.set(title=f"density {density:g}", yscale="log")
-        _panels.sizes_axis(ax, sorted(rows.loc[rows["density"] == density, "n"].unique()))
-        _panels.plain(ax.yaxis)
-    axes[0].set_ylabel("processor time of a call (ms)")
+    densities, devices = _panels.by_size(rows), _panels.devices(rows)
+    figure, grid = _panels.panels(len(densities), 4.4, len(devices))
+    for axes, device in zip(grid, devices, strict=True):
+        for ax, density in zip(axes, densities, strict=True):
+            here = rows[(rows["device"] == device) & (rows["density"] == density)]
+            for arm in arms:
+                own = here[here["arm"] == arm].sort_values("n")
+                _panels.with_quartiles(ax, own["n"].to_numpy(), own, "milliseconds", **every[arm])
+            ax.set(title=_panels.title(f"density {density:g}", device), yscale="log")
+            _panels.sizes_axis(ax, sorted(here["n"].unique()))
+            _panels.plain(ax.yaxis)
+        axes[0].set_ylabel("processor time of a call (ms)" if device == "cpu" else "time of a call (ms)")
     _panels.legend(figure, tables, arms)
     text = "Normal gradients from rotating buffers, residuals settled; median, bars from quartile to quartile."
     _panels.caption(figure, tables, text, _panels.rounds(rows))
