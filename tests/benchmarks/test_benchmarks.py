@@ -1,17 +1,22 @@
 """Every benchmark runs, gives rows, and refuses to print a speed when a contestant computes something else."""
 
 import importlib
+import json
+import time
 from itertools import islice
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lowbit import catalog
 from lowbit.__main__ import main
-from lowbit.benchmarks import compressors, layers, loop
+from lowbit.benchmarks import _timing, compressors, layers, loop
 from lowbit.benchmarks._timing import Row, WrongResultError, ratio_rows, seconds_side_by_side
 from lowbit.compressors.topk import TopK
+from lowbit.errors import UserError
 from lowbit.layers.bit_linear import BitLinear
+from lowbit.train import trace
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +57,43 @@ def test_a_compressor_that_loses_entries_has_no_speed(monkeypatch):
     monkeypatch.setattr(TopK, "select_from", lambda self, residual, increment, k, _: (increment[:k], torch.arange(k)))
     with pytest.raises(WrongResultError, match="are not the sum"):
         next(compressors.cases(quick=True, **settings))
+
+
+def test_real_gradients_come_from_a_trace(tmp_path):
+    layers = {"a": torch.arange(6.0), "b": torch.arange(6.0, 10.0)}
+    save_file({f"{step}/{name}": step * g for step in (3, 4) for name, g in layers.items()}, tmp_path / trace.FILE)
+    (tmp_path / "summary.json").write_text(
+        json.dumps({"layers": {n: len(g) for n, g in layers.items()}, "steps": [3, 4]})
+    )
+    real = compressors.gradients(7, "real", trace.read(tmp_path))
+    assert [gradient.tolist() for gradient in real] == [[step * n for n in range(3, 10)] for step in (3.0, 4.0)]
+    with pytest.raises(UserError, match="11 entries asked for, 10 recorded; trace a wider network"):
+        compressors.gradients(11, "real", trace.read(tmp_path))
+    with pytest.raises(UserError, match="needs recorded gradients; give --trace"):
+        compressors.gradients(10, "real")
+    with pytest.raises(UserError, match=r"input 'rael': .*did you mean 'real'"):
+        compressors.gradients(10, "rael")
+    rows = list(compressors.cases(True, (8,), (0.5,), ("topk",), ("real",), tmp_path))
+    assert {row.case for row in rows} == {
+        f"{name} n=8 density=0.5 input=real" for name in ("topk", "torch_topk", "torch_topk_sorted", "floor")
+    }
+
+
+def test_a_gpu_has_finished_when_its_clock_is_read(monkeypatch):
+    waits = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waits.append(1))
+    clock = _timing.clock_of("cuda")
+    assert clock() <= clock()
+    assert len(waits) == 2
+    assert _timing.clock_of("cpu") is time.process_time
+
+
+@pytest.mark.gpu
+def test_compressors_on_a_gpu():
+    rows = list(compressors.cases(True, (1000,), (0.05,), ("topk", "hggtopk"), ("normal",), device="cuda"))
+    values = {(row.case.split()[0], row.metric): row.value for row in rows}
+    assert values["hggtopk", "milliseconds"] > 0
+    assert values["hggtopk", "threshold_error"] == 0
 
 
 def test_options_that_a_benchmark_lacks_are_refused(capsys):

@@ -11,7 +11,10 @@ from tests.workflow.project import Project, planned_jobs
 pytestmark = pytest.mark.workflow
 
 CONFIG = ["--configfile", "tests/configs/tiny_compressors.yaml"]
-TARGETS = ("results/verdicts/compressor.json", "results/figures/compressor/time_by_size.png")  # others elsewhere
+TARGETS = (
+    "results/verdicts/compressor.json",
+    "results/figures/compressor/time_by_size.png",
+)  # others are drawn elsewhere
 TRACES = {"trace:layers:0"}
 AFTER = {"aggregate_compressors", "figure:compressor:time_by_size"}
 MEASURED = {"compressor_speed:speed", "compressor_quality"}
@@ -21,7 +24,7 @@ MEASURED = {"compressor_speed:speed", "compressor_quality"}
 def finished(tmp_path_factory):
     """The study, run to its end."""
     project = Project(tmp_path_factory.mktemp("compressors") / "project", CONFIG)
-    project.plan = project.snakemake("--dry-run", "--cores", "3", *TARGETS).stdout
+    project.plan = project.snakemake("--dry-run", "--cores", "3", *TARGETS, "--config", "device=cuda").stdout
     project.snakemake("--cores", "2", *TARGETS)
     return project
 
@@ -36,20 +39,33 @@ def jobs_after(project: Project, name: str, old: str, new: str) -> set[str]:
         (project.folder / name).write_bytes(content)
 
 
-def test_traces_feed_both_runs(finished):
-    assert planned_jobs(finished.plan) == {"prepare:digits"} | TRACES | MEASURED | AFTER
+def test_traces_feed_all_runs(finished):
+    assert planned_jobs(finished.plan) == {"prepare:digits", "compressor_speed:speed_cuda"} | TRACES | MEASURED | AFTER
     results = finished.folder / "results"
     assert (results / "traces/layers/seed0/gradients.safetensors").stat().st_size > 1000
+    assert not (results / "compressor/speed_cuda").exists(), "device: cpu"
     assert finished.lowbit("verify", "results").returncode == 0
 
 
+def asked(plan: str, what: str) -> dict[str, int]:
+    """What the jobs of a dry run ask for, by rule and device; 0 where they do not say."""
+    found = {}
+    for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?: +.+\n)+)", plan, re.MULTILINE):
+        speed, number = (re.search(pattern, block) for pattern in (r"speed=(\w+)", rf"\b{what}\D{{1,2}}(\d+)"))
+        found[f"{rule}:{speed.group(1)}" if speed else rule] = int(number.group(1)) if number else 0
+    return found
+
+
 def test_nothing_runs_beside_a_job_that_takes_times(finished):
-    asked = {
-        rule: int(threads.group(1)) if (threads := re.search(r"threads: (\d+)", block)) else 1
-        for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?: +.+\n)+)", finished.plan, re.MULTILINE)
-    }
-    assert asked.pop("compressor_speed") == 3, "all cores that Snakemake may use"
-    assert set(asked.values()) == {1}
+    threads = asked(finished.plan, "threads")
+    alone = {job for job, number in threads.items() if number == 3}
+    assert alone == {"compressor_speed:speed", "compressor_speed:speed_cuda"}, "all cores that Snakemake may use"
+    assert set(threads.values()) == {0, 3}
+
+
+def test_times_of_a_gpu_and_gradients_recorded_there_ask_for_one(finished):
+    gpus = asked(finished.plan, "gpu")
+    assert {job for job, number in gpus.items() if number} == {"trace", "compressor_speed:speed_cuda"}
 
 
 def test_tables_have_the_rows_that_are_asked_for(finished):
