@@ -59,7 +59,7 @@ def test_a_compressor_that_loses_entries_has_no_speed(monkeypatch):
         next(compressors.cases(quick=True, **settings))
 
 
-def test_real_gradients_come_from_a_trace(tmp_path):
+def test_real_gradients_come_from_a_trace(tmp_path, monkeypatch):
     layers = {"a": torch.arange(6.0), "b": torch.arange(6.0, 10.0)}
     save_file({f"{step}/{name}": step * g for step in (3, 4) for name, g in layers.items()}, tmp_path / trace.FILE)
     (tmp_path / "summary.json").write_text(
@@ -73,6 +73,7 @@ def test_real_gradients_come_from_a_trace(tmp_path):
         compressors.gradients(10, "real")
     with pytest.raises(UserError, match=r"input 'rael': .*did you mean 'real'"):
         compressors.gradients(10, "rael")
+    monkeypatch.setattr(compressors, "_TOGETHER", 8)
     rows = list(compressors.cases(True, (8,), (0.5,), ("topk",), ("real",), tmp_path))
     assert {row.case for row in rows} == {
         f"{name} n=8 density=0.5 input=real" for name in ("topk", "torch_topk", "torch_topk_sorted", "floor")
