@@ -9,7 +9,7 @@ The package, in reading order:
 - `train`: `assemble` (names to objects), `loop` (the events of a run), `listeners`, `run` (a spec into its folder).
 - `analysis`: finished runs to tables, statistics, verdicts and figures; no torch.
 - `commands`: the steps of the pipeline; `python -m lowbit --help` lists them.
-- `benchmarks`: speeds as ratios.
+- `benchmarks`: speeds as ratios; `compression`: the study of compressors.
 - `gpu_slots`, `processes`, `manifest`, `atomic`: what surrounds a job on a shared machine.
 """
 

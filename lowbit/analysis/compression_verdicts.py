@@ -25,8 +25,8 @@ STUDY = "compressor"
 TRACES = "recorded gradients"
 _UNITS = {"speed": "times", "step": "% of a step", "slope": "in the exponent", "selections": "%"}
 _MEASURES = {
-    "speed": "times faster than torch.topk(sorted=False), both with error feedback, in processor time",
-    "step": "processor time of sending every gradient of a training step, in percent of the step",
+    "speed": "times faster than torch.topk(sorted=False), both with error feedback",
+    "step": "time of sending every gradient of a training step, in percent of the step",
     "slope": "slope of log time against log N, minus that of the claimed number of operations",
 }
 _SELECTIONS = {
@@ -126,10 +126,11 @@ def _sizes(claim: CompressorClaim) -> str:
 def _blank(claim: CompressorClaim, hardware: str, note: str) -> Verdict:
     task = {"cpu": "CPU", "cuda": "GPU"}.get(claim.device, TRACES)
     unit = _UNITS[claim.of]
+    clock = {"cpu": ", in processor time", "cuda": ", until the device is done"}.get(claim.device, "")
     finite = [end for end in (claim.bound.low, claim.bound.high) if math.isfinite(end)]
     return Verdict(
         id=f"{STUDY}/{task}/{claim.key}", study=STUDY, task=task, claim=claim.text, source=claim.source,
-        measure=f"{_MEASURES.get(claim.of) or _SELECTIONS[claim.measure]}; {claim.arm}", unit=unit,
+        measure=f"{_MEASURES.get(claim.of) or _SELECTIONS[claim.measure]}{clock}; {claim.arm}", unit=unit,
         threshold=finite[0], bound=claim.bound.words(unit),
         device=hardware, verdict=NOT_MEASURED, figure=f"figures/{STUDY}/{claim.figure}.png", note=note,
     )  # fmt: skip
