@@ -15,3 +15,7 @@ class MissingExtraError(UserError, ImportError):
 
 class NonFiniteError(UserError, FloatingPointError):
     """A gradient has a NaN or an infinite entry, or would overflow what it is added to; nothing was changed."""
+
+
+class RankError(UserError, RuntimeError):
+    """A process of a group has ended, hangs, failed or computed something else; the message names rank and step."""

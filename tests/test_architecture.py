@@ -21,6 +21,7 @@ LEVELS = (
     ("kernels",),
     ("feedback", "softmaxes", "quantizers", "surrogates"),
     ("compressors", "layers", "data"),
+    ("schemes",),
     ("distributed", "models", "estimators"),
     ("problems",),
     ("analysis", "train", "probe"),
@@ -34,7 +35,7 @@ LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 NEIGHBOURS = {("quantizers", "surrogates"), ("manifest", "data")}
 NEIGHBOURS |= {(a, b) for a in LEVELS[2] for b in LEVELS[2]} | {(a, b) for a in LEVELS[0] for b in LEVELS[0]}
 VARIANT_FAMILIES = (
-    *("softmaxes", "quantizers", "surrogates", "compressors", "feedback"),
+    *("softmaxes", "quantizers", "surrogates", "compressors", "feedback", "schemes"),
     *("models", "data", "estimators", "problems"),
 )
 

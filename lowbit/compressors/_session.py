@@ -120,7 +120,23 @@ class GradientCompressor:
         sparse = self._sent[name]
         indices = torch.arange(sparse.numel, device=sparse.values.device) if sparse.indices is None else sparse.indices
         refused = ~torch.isin(indices.long(), included_indexes.long())
-        self.memory.entries[name].buffers["residual"][indices[refused]] += sparse.values[refused]
+        self.take_back(Sparse(sparse.values[refused], indices[refused], sparse.shape), name)
+
+    @torch.no_grad()
+    def take_back(self, sparse: Sparse, name: str) -> None:
+        """Add entries to the residual of a name, in units of the gradient sent last; without a residual they are lost.
+
+        Args:
+            sparse: of the shape of the gradient, on its device.
+            name: something was sent under it.
+        """
+        residual = self.memory.entries[name].buffers.get("residual")
+        if residual is None:
+            return
+        if sparse.indices is None:
+            residual.add_(sparse.values)
+        else:
+            residual.index_add_(0, sparse.indices, sparse.values)
 
     def stats(self, name: str) -> dict[str, float]:
         """Entries sent last under a name, the smallest magnitude among them, and what the compressor counts."""

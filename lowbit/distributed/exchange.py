@@ -1,0 +1,181 @@
+"""One exchange of gradients: compensate, compress, update, send, aggregate.
+
+Every rank gives its gradient and gets the mean over ranks of what all of them sent, the same bits everywhere. In
+units of that mean, what was applied and what all ranks keep are together the mean of all gradients so far, also after
+the number of ranks has changed: a residual is remembered with the number of ranks that its units belong to.
+"""
+
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from lowbit.compressors import GradientCompressor, Sparse, entries_of
+from lowbit.distributed.layout import Group, Layout, Part
+from lowbit.distributed.regroup import adopt
+from lowbit.kernels.selection import largest_magnitude
+from lowbit.schemes import Message, Scheme, Wire, dense_mean
+
+
+class Exchange:
+    """One rank's part in the exchange of a model's gradients.
+
+    With several ranks in a node, gradients are averaged densely inside it, and the first rank of each node compresses
+    and exchanges for all.
+
+    Args:
+        compressor: with the memory of this model.
+        scheme: way of what is compressed.
+        between: to the ranks that compress; in this process unused unless it is one of them.
+        inside: to the other ranks of this node.
+        dtype: of numbers that are not compressed, on the wire; None for that of the gradient.
+
+    Attributes:
+        compress_seconds: time spent on compression so far.
+        decompress_seconds: time spent on sums and copies of what has arrived so far.
+    """
+
+    def __init__(
+        self,
+        compressor: GradientCompressor,
+        scheme: Scheme,
+        between: Wire,
+        inside: Wire | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        self.compressor = compressor
+        self.scheme = scheme
+        self.between = between
+        self.inside = inside or Wire(None)
+        self.dtype = dtype
+        self.compress_seconds = 0.0
+        self.decompress_seconds = 0.0
+        self.known: dict[str, Group] = {}
+
+    @property
+    def compresses(self) -> bool:
+        """Whether this rank is the one of its node that compresses."""
+        return self.inside.rank == 0
+
+    @property
+    def sent_bytes(self) -> int:
+        """Payload that this rank has sent so far, inside its node and between nodes."""
+        return self.between.sent_bytes + self.inside.sent_bytes
+
+    @property
+    def wire_seconds(self) -> float:
+        """Time spent in collectives so far, waiting for other ranks included."""
+        return self.between.seconds + self.inside.seconds
+
+    @torch.no_grad()
+    def mean(
+        self,
+        buffer: Tensor,
+        layout: Layout,
+        density: float,
+        *,
+        loss_scale: float = 1.0,
+        skip_overflow: bool = False,
+        skip_unused: bool = False,
+    ) -> bool:
+        """Put the mean over ranks in the place of this rank's gradient.
+
+        Args:
+            buffer: gradients, shape (N,), contiguous; changed.
+            layout: of the buffer; the same on all ranks.
+            density: fraction of every group that is sent, in (0, 1]; at 1, and without a compressor, all is reduced
+                densely.
+            loss_scale: that the gradients are in units of.
+            skip_overflow: whether NaN or infinity on any rank fill the buffers of all with NaN, and change nothing that
+                is kept; otherwise they raise.
+            skip_unused: whether a group whose gradient is 0 sends zeros and keeps its residual.
+
+        Returns:
+            False if an overflow was skipped.
+
+        Raises:
+            NonFiniteError: for NaN or infinity, on the rank that has them.
+        """
+        begun, waited = time.perf_counter(), self.wire_seconds
+        compressed = self.compress_seconds
+        if self.inside.world > 1:
+            dense_mean(buffer, self.inside)
+        if self.compresses:
+            if skip_overflow and not self._finite_everywhere(buffer):
+                buffer.fill_(math.nan)
+            else:
+                self._between_nodes(buffer, layout, density, loss_scale * self.between.world, skip_unused)
+        self.inside.broadcast(buffer)
+        elsewhere = self.wire_seconds - waited + self.compress_seconds - compressed
+        self.decompress_seconds += time.perf_counter() - begun - elsewhere
+        return not skip_overflow or bool(buffer[:1].isfinite().all())
+
+    def postpone(self, buffer: Tensor, layout: Layout) -> None:
+        """Keep a mean that was not applied after all: the compressing ranks add it to what they keep.
+
+        Args:
+            buffer: as `mean` left it.
+            layout: as of that call.
+        """
+        for group in layout.groups if self.compresses else ():
+            self.compressor.take_back(Sparse(group.of(buffer), None, torch.Size()), group.name)
+
+    def _between_nodes(self, buffer: Tensor, layout: Layout, density: float, scale: float, skip_unused: bool) -> None:
+        begun = time.perf_counter()
+        sent = [(g, self._compress(g, buffer, density, scale, skip_unused)) for g in layout.groups]
+        message, dense = self._message(sent, buffer, layout, density)
+        self.compress_seconds += time.perf_counter() - begun
+        if message is not None:
+            wide = message.values.dtype
+            total = buffer if buffer.dtype == wide else torch.zeros_like(buffer, dtype=wide)
+            refused = self.scheme.exchange(message, total, self.between)
+            for group in layout.groups:
+                if total is not buffer:
+                    group.write(group.of(total), buffer)
+                if refused is not None and len(refused.values):
+                    mask, indices = group.inside(refused.indices.long())
+                    self.compressor.take_back(Sparse(refused.values[mask], indices, torch.Size()), group.name)
+        self._reduce_dense(buffer, dense)
+
+    def _compress(self, group: Group, buffer: Tensor, density: float, scale: float, skip_unused: bool) -> Sparse:
+        """Compensate, compress, update."""
+        gradient = group.of(buffer)
+        unused = skip_unused and largest_magnitude(gradient) == 0
+        adopt(self.compressor, group, self.known)
+        sparse = self.compressor.send(gradient, group.name, density, scale=scale)
+        if unused:
+            self.compressor.take_back(sparse, group.name)
+            sparse = sparse._replace(values=torch.zeros_like(sparse.values))
+        return sparse
+
+    def _message(
+        self, sent: list[tuple[Group, Sparse]], buffer: Tensor, layout: Layout, density: float
+    ) -> tuple[Message | None, list[Part]]:
+        """What goes by the scheme, and what densely: parts that are not compressed, and groups that send all."""
+        dense, values, places = list(layout.dense), [], []
+        for group, sparse in sent:
+            if sparse.indices is None:
+                group.write(sparse.values, buffer)
+                dense += group.parts
+                continue
+            for part in group.parts:
+                part.of(buffer).zero_()
+            values.append(sparse.values)
+            places.append(group.places(sparse.indices))
+        if not values:
+            return None, dense
+        k = sum(entries_of(density, sum(g.sizes.values())) for g, s in sent if s.indices is not None)
+        return Message(torch.cat(values), torch.cat(places), len(buffer), k, self.compressor.compressor.exact), dense
+
+    def _reduce_dense(self, buffer: Tensor, parts: list[Part]) -> None:
+        if sum(part.numel for part in parts) == len(buffer):
+            dense_mean(buffer, self.between, self.dtype)
+        elif parts:
+            mean = dense_mean(torch.cat([part.of(buffer) for part in parts]), self.between, self.dtype)
+            for part, piece in zip(parts, mean.split([part.numel for part in parts]), strict=True):
+                part.of(buffer).copy_(piece)
+
+    def _finite_everywhere(self, buffer: Tensor) -> bool:
+        faults = torch.tensor([0 if math.isfinite(largest_magnitude(buffer)) else 1], device=buffer.device)
+        return int(self.between.all_reduce(faults)) == 0

@@ -1,0 +1,31 @@
+"""Ranks of a node and the first ranks of all nodes, as process groups of their own."""
+
+from datetime import timedelta
+
+import torch.distributed as dist
+
+from lowbit.errors import SettingError
+from lowbit.schemes import Wire
+
+
+def wires(everyone: Wire, ranks_per_node: int, timeout: timedelta) -> tuple[Wire, Wire]:
+    """Between the first ranks of all nodes, and inside this rank's node; one rank alone where there is no such group.
+
+    Args:
+        everyone: all ranks, of which every so many consecutive ones are a node.
+        ranks_per_node: 1 for one group of all ranks.
+        timeout: of every message.
+
+    Raises:
+        SettingError: when nodes would not be equally large.
+    """
+    if ranks_per_node < 1 or everyone.world % ranks_per_node:
+        raise SettingError(f"{ranks_per_node} ranks in a node: must divide the number of ranks, {everyone.world}")
+    ranks = dist.get_process_group_ranks(everyone.group)
+    first = everyone.rank - everyone.rank % ranks_per_node
+
+    def joined(members: list[int]) -> Wire:
+        return Wire(dist.new_group(members, timeout=timeout, use_local_synchronization=True))
+
+    inside = joined(ranks[first : first + ranks_per_node]) if ranks_per_node > 1 else Wire(None)
+    return joined(ranks[::ranks_per_node]) if everyone.rank == first else Wire(None), inside
