@@ -27,7 +27,7 @@ class Exchange:
     Args:
         compressor: with the memory of this model.
         scheme: way of what is compressed.
-        between: to the ranks that compress; in this process unused unless it is one of them.
+        between: to the ranks that compress; unused unless this is one of them.
         inside: to the other ranks of this node.
         dtype: of numbers that are not compressed, on the wire; None for that of the gradient.
 

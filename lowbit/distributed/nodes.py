@@ -1,4 +1,4 @@
-"""Ranks of a node and the first ranks of all nodes, as process groups of their own."""
+"""Ranks of one node, and ranks of equal number in all nodes, as process groups of their own."""
 
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ from lowbit.schemes import Wire
 
 
 def wires(everyone: Wire, ranks_per_node: int, timeout: timedelta) -> tuple[Wire, Wire]:
-    """Between the first ranks of all nodes, and inside this rank's node; one rank alone where there is no such group.
+    """To the ranks of this one's number in other nodes, and to those of its own node.
 
     Args:
         everyone: all ranks, of which every so many consecutive ones are a node.
@@ -27,5 +27,6 @@ def wires(everyone: Wire, ranks_per_node: int, timeout: timedelta) -> tuple[Wire
     def joined(members: list[int]) -> Wire:
         return Wire(dist.new_group(members, timeout=timeout, use_local_synchronization=True))
 
+    # Every rank takes part in equally many groups: PyTorch names groups by how many a process has made.
     inside = joined(ranks[first : first + ranks_per_node]) if ranks_per_node > 1 else Wire(None)
-    return joined(ranks[::ranks_per_node]) if everyone.rank == first else Wire(None), inside
+    return joined(ranks[everyone.rank - first :: ranks_per_node]), inside

@@ -3,6 +3,7 @@
 import warnings
 
 import torch
+import torch._dynamo  # by the first DistributedDataParallel, which would take seconds in every process
 
 import lowbit.distributed
 from lowbit.compressors import make
