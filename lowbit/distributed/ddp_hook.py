@@ -86,9 +86,8 @@ class SparseHook:
         """Go on from a checkpoint.
 
         Args:
-            states: of all ranks that saved, in rank order. From as many ranks as now, each goes on from its own, with
-                `granularity="layer"` bit by bit. From another number, rank i takes what ranks i, i + P, ... of them
-                kept, and nothing is lost of the sum.
+            states: of all ranks that saved, in rank order. From as many ranks as now, each goes on from its own. From
+                another number, rank i takes what ranks i, i + P, ... of them kept, and nothing is lost of the sum.
 
         Raises:
             UserError: for states that do not belong together.

@@ -38,7 +38,7 @@ def merged(exchange: Exchange, states: Sequence[Mapping[str, Tensor]]) -> int:
     kept = {place[0]: state for place, state in zip(places, states, strict=True) if place[0] >= 0}
     steps = {int(state[_STEP]) for state in states}
     worlds = {world for rank, world in places if rank >= 0}
-    if len(steps) != 1 or len(worlds) != 1 or sorted(kept) != list(range(*worlds)):
+    if len(steps) != 1 or len(worlds) != 1 or sorted(r for r, _ in places if r >= 0) != list(range(*worlds)):
         told = ", ".join(f"rank {r} of {w} at step {int(s[_STEP])}" for (r, w), s in zip(places, states, strict=True))
         raise UserError(f"states of {told or 'no rank'}: must be those of all ranks at one step; load all of one save")
     compressor = exchange.compressor

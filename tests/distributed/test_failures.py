@@ -1,0 +1,97 @@
+"""A rank that dies, hangs, stops or fails: all ranks end within a minute, and say which rank it was, at which step."""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import ranks
+import torch
+from given_gradients import drawn, small_buckets
+
+from lowbit.distributed import register_sparse_hook
+
+STEP = 4
+TIMEOUT_SECONDS = 5.0
+
+
+def train_until(rank: int, world: int, what: str, scheme: str) -> None:
+    """Train; rank 1 does something at the beginning of the fourth step."""
+    model = small_buckets()
+    register_sparse_hook(model, "topk", density=0.05, scheme=scheme, timeout_seconds=TIMEOUT_SECONDS)
+    for step in range(1, 7):
+        gradients = drawn(rank, step)
+        if rank == 1 and step == STEP:
+            match what:
+                case "dies":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "ends":
+                    os._exit(0)
+                case "hangs":
+                    time.sleep(1000)
+                case "is stopped":
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                case "fails":
+                    gradients["first"][3, 3] = float("nan")
+                case "raises":
+                    raise ValueError("no such file")
+        model(gradients).backward()
+
+
+SAID = {
+    "dies": "rank 1 of 3 does not answer",
+    "ends": "rank 1 of 3 does not answer",
+    "hangs": "rank 1 of 3 is in step 4, computing for",
+    "is stopped": "rank 1 of 3 does not answer",
+    "fails": "rank 1 of 3 failed: gradient of weights.first: 1 NaN and 0 infinite entries of 1200",
+    "raises": "rank 1 of 3 does not answer",
+}
+
+
+CASES = [*((what, "allgather") for what in SAID), ("dies", "gtopk"), ("hangs", "oktopk")]
+
+
+@pytest.fixture(scope="module")
+def endings() -> dict[tuple[str, str], list[ranks.Ended]]:
+    """Of all cases, which mostly wait, at the same time."""
+
+    def ending(case: tuple[str, str]) -> list[ranks.Ended]:
+        return ranks.endings(train_until, 3, *case, seconds=50 if case[0] != "is stopped" else 30)
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(CASES, pool.map(ending, CASES), strict=True))
+
+
+@pytest.mark.parametrize(("what", "scheme"), CASES)
+def test_the_job_ends_within_a_minute_and_says_why(endings, what, scheme):
+    ended = endings[what, scheme]
+    for rank in (0, 2):
+        assert ended[rank].status == 3, ended[rank].error
+        assert ended[rank].error.startswith(f"RankError: step {STEP}: "), ended[rank].error
+        assert SAID[what] in ended[rank].error
+        assert ended[rank].seconds < 40
+    if what == "hangs":  # nobody waits for it, and it does not stay
+        assert ended[1].status == 1
+        assert ended[1].seconds < 40
+    if what == "is stopped":  # until somebody lets it go on, here to its end
+        assert ended[1].status == -signal.SIGKILL
+    if what == "fails":
+        assert ended[1].error.startswith("NonFiniteError: gradient of weights.first")
+
+
+def finish_first(rank: int, world: int) -> float:
+    """The rank that keeps the store leaves; the watch of the other must not end it."""
+    model = small_buckets()
+    hook = register_sparse_hook(model, "topk", density=0.05)
+    model(drawn(rank, 0)).backward()
+    torch.distributed.barrier()
+    if rank == 1:
+        time.sleep(2.5)
+    hook.close()
+    return float(next(model.parameters()).grad.abs().sum())
+
+
+def test_a_rank_may_finish_before_the_others():
+    one, other = ranks.run(finish_first, 2)
+    assert one == other
