@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -57,12 +58,18 @@ def run(function: Callable[..., Any], world: int, *arguments: Any, seconds: floa
 
 
 def endings(
-    function: Callable[..., Any], world: int, *arguments: Any, seconds: float = 100, stop_early: bool = False
+    function: Callable[..., Any],
+    world: int,
+    *arguments: Any,
+    seconds: float = 100,
+    stop_early: bool = False,
+    tcp: bool = False,
 ) -> list[Ended]:
-    """How every rank ends; ranks that still run after so many seconds are killed."""
+    """How every rank ends; ranks that still run after so many seconds are killed. With `tcp`, rank 0 keeps the store."""
     _start_server()
     with tempfile.TemporaryDirectory() as folder:
         started, processes, pipes = time.monotonic(), [], []
+        place = _free_port() if tcp else f"{folder}/store"
         sent = pickle.dumps(arguments)  # by itself: tensors would be sent as open files, of which there may not be many
         ends = started + seconds
         found: dict[int, tuple[Any, str]] = {}
@@ -70,7 +77,7 @@ def endings(
         try:
             for rank in range(world):
                 ours, theirs = multiprocessing.Pipe(duplex=False)
-                process = _SERVER.Process(target=_rank, args=(theirs, function, rank, world, folder, sent))
+                process = _SERVER.Process(target=_rank, args=(theirs, function, rank, world, place, sent))
                 process.start()
                 theirs.close()
                 processes.append(process)
@@ -96,6 +103,12 @@ def endings(
     ]
 
 
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def _received(pipe: Connection) -> tuple[Any, str]:
     try:
         return pickle.loads(pipe.recv_bytes())
@@ -103,12 +116,15 @@ def _received(pipe: Connection) -> tuple[Any, str]:
         return None, "ended without a word"
 
 
-def _rank(pipe: Connection, function: Callable[..., Any], rank: int, world: int, folder: str, sent: bytes) -> None:
+def _rank(pipe: Connection, function: Callable[..., Any], rank: int, world: int, place: str | int, sent: bytes) -> None:
     """In the process: join the group, compute, tell the result or the error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    store = dist.FileStore(f"{folder}/store", world)
+    if isinstance(place, int):
+        store = dist.TCPStore("127.0.0.1", place, world, is_master=rank == 0)
+    else:
+        store = dist.FileStore(place, world)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=60))
     try:
         told = function(rank, world, *pickle.loads(sent)), ""

@@ -80,6 +80,21 @@ def test_the_job_ends_within_a_minute_and_says_why(endings, what, scheme):
         assert ended[1].error.startswith("NonFiniteError: gradient of weights.first")
 
 
+def first_dies(rank: int, world: int) -> None:
+    """As above, but the rank that keeps the store dies."""
+    train_until(1 - rank if rank < 2 else rank, world, "dies", "allgather")
+
+
+def test_ranks_end_when_the_one_that_keeps_the_store_has_died():
+    ended = ranks.endings(first_dies, 3, seconds=50, tcp=True)
+    assert ended[0].status == -signal.SIGKILL
+    for rank in (1, 2):
+        assert ended[rank].status == 3
+        assert ended[rank].error.startswith(f"RankError: step {STEP}: the store")
+        assert "the rank that keeps it" in ended[rank].error
+        assert ended[rank].seconds < 40
+
+
 def finish_first(rank: int, world: int) -> float:
     """The rank that keeps the store leaves; the watch of the other must not end it."""
     model = small_buckets()
@@ -93,5 +108,6 @@ def finish_first(rank: int, world: int) -> float:
 
 
 def test_a_rank_may_finish_before_the_others():
-    one, other = ranks.run(finish_first, 2)
-    assert one == other
+    one, other = ranks.endings(finish_first, 2, tcp=True, seconds=40)
+    assert (one.status, other.status) == (0, 0), other.error
+    assert one.result == other.result

@@ -1,6 +1,11 @@
 """The hook in training: equal to dense training where it must be, the same parameters on all ranks, clear refusals."""
 
+import contextlib
+import io
+import re
 import zlib
+from pathlib import Path
+from unittest import mock
 
 import pytest
 import ranks
@@ -168,6 +173,26 @@ def test_hooks_of_pytorch_are_counted(two):
     }
     assert two[0]["powersgd"][2] == 2 * 4 * length + 3 * 4 * factors
     assert [two[0][n][1] == two[1][n][1] for n in TORCH_HOOKS] == [True, True, True, True, False]
+
+
+def as_documented(rank: int, world: int) -> str:
+    """The ten lines of the page, on any network; then its other loop."""
+    page = (Path(__file__).parents[2] / "docs/distributed.md").read_text()
+    first, _, other = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
+    data = torch.randn(4, 6, 12, generator=torch.Generator().manual_seed(rank))
+    batches = [(x, (x[:, 0] > 0).long()) for x in data]
+    with mock.patch("torch.distributed.init_process_group"), contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(first, given := {"network": small_network(), "batches": batches, "loss": nn.functional.cross_entropy})
+    assert len([line for line in first.splitlines() if line and not line.startswith(("import", "from"))]) <= 10
+    assert given["hook"].step == 4
+    exec(other, {**globals(), "dist": torch.distributed, "gradient": torch.randn(5010)})
+    return said.getvalue()
+
+
+def test_the_documentation_shows_what_works():
+    one, other = ranks.run(as_documented, 2)
+    assert one == other
+    assert "kept/0.weight:residual" in one
 
 
 def diverged(rank: int, world: int) -> str:

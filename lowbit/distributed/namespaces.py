@@ -1,0 +1,92 @@
+"""A network inside this machine: one namespace a rank, joined by a bridge, every link of a set rate.
+
+    rank r: eth0 10.77.0.(r + 1)  --veth, tbf both ways--  bridge
+
+A namespace lives as long as a process in it: here a `cat` that reads a pipe of this process. When this process ends,
+even by kill -9, the pipes close, and namespaces, links and bridge are gone with them. Nothing is written outside.
+
+Needs `ip`, `tc`, `unshare`, `nsenter`, and root or CAP_SYS_ADMIN and CAP_NET_ADMIN.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from lowbit.errors import UserError
+
+_TOOLS = ("ip", "tc", "unshare", "nsenter")
+_SUBNET = "10.77.0"
+INTERFACE = "eth0"
+
+
+def what_is_missing() -> str:
+    """Why there can be no such network here; empty when there can."""
+    if absent := [tool for tool in _TOOLS if shutil.which(tool) is None]:
+        return f"{', '.join(absent)} not found (packages iproute2 and util-linux)"
+    tried = subprocess.run(
+        ["unshare", "--net", "ip", "link", "add", "probe0", "type", "bridge"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"no right to make network namespaces ({tried.stderr.strip()})" if tried.returncode else ""
+
+
+def address(rank: int) -> str:
+    """Of a rank's interface."""
+    return f"{_SUBNET}.{rank + 1}"
+
+
+@contextmanager
+def network(ranks: int, rate_bits: float | None) -> Iterator[list[list[str]]]:
+    """Yield, for each rank, what to put before a command to run it in that rank's namespace.
+
+    Args:
+        ranks: number of namespaces.
+        rate_bits: of every link in each direction, in bits a second; None for as fast as it goes.
+
+    Raises:
+        UserError: when a tool fails, with its message.
+    """
+    with ExitStack() as stack:
+        hub, *places = [_namespace(stack) for _ in range(ranks + 1)]
+        _run(hub, "ip link add bridge type bridge")
+        _run(hub, "ip link set bridge up")
+        for rank, place in enumerate(places):
+            port = f"port{rank}"
+            _run(hub, f"ip link add {port} type veth peer name {INTERFACE} netns {place[2]}")
+            _run(hub, f"ip link set {port} master bridge up")
+            _run(place, f"ip address add {address(rank)}/24 dev {INTERFACE}")
+            _run(place, f"ip link set {INTERFACE} up")
+            _run(place, "ip link set lo up")
+            if rate_bits is not None:
+                _shape(hub, port, rate_bits)
+                _shape(place, INTERFACE, rate_bits)
+        yield places
+
+
+def _namespace(stack: ExitStack) -> list[str]:
+    """A new namespace until the stack closes; what to put before a command to run it there."""
+    holder = subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", "echo ready; exec cat"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    stack.callback(holder.wait)
+    stack.callback(holder.kill)
+    if holder.stdout.readline() != "ready\n":
+        raise UserError(f"unshare --net: ended with status {holder.wait()}; run as root, or measure on loopback")
+    return ["nsenter", "--target", str(holder.pid), "--net"]
+
+
+def _shape(place: list[str], interface: str, rate_bits: float) -> None:
+    burst = max(64 * 1024, int(rate_bits / 8 / 250))  # what a timer of 250 Hz must let through at once
+    _run(place, f"tc qdisc add dev {interface} root tbf rate {rate_bits:.0f}bit burst {burst}b latency 100ms")
+
+
+def _run(place: list[str], command: str) -> None:
+    done = subprocess.run([*place, *command.split()], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"{command}: {done.stderr.strip() or done.returncode}; run as root, or measure on loopback")
