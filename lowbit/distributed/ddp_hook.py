@@ -69,7 +69,8 @@ class SparseHook:
         self._jobs: list[Job] = []
         self._sent_before = 0
         self._worker = Worker()
-        store = dist.PrefixStore(f"lowbit/{next(_hooks)}", dist.distributed_c10d._get_default_store())
+        place = f"lowbit/{model.process_group.group_name}/{next(_hooks)}"
+        store = dist.PrefixStore(place, dist.distributed_c10d._get_default_store())
         self._watch = Watch(store, everyone.rank, everyone.world, self._worker.abandon)
 
     @property

@@ -65,7 +65,7 @@ def endings(
     stop_early: bool = False,
     tcp: bool = False,
 ) -> list[Ended]:
-    """How every rank ends; ranks that still run after so many seconds are killed. With `tcp`, rank 0 keeps the store."""
+    """How every rank ends; what still runs after so many seconds is killed. With `tcp`, rank 0 keeps the store."""
     _start_server()
     with tempfile.TemporaryDirectory() as folder:
         started, processes, pipes = time.monotonic(), [], []

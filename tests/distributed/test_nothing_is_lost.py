@@ -24,6 +24,8 @@ WAYS = {
     "nodes, tree": {"ranks_per_node": 2, "scheme": "gtopk", "granularity": "bucket"},
     "one node": {"ranks_per_node": 4},
     "warm-up": {"warmup": (1.0, 0.3), "warmup_steps": 2},
+    "views": {"model": {"gradient_as_bucket_view": True}},
+    "static graph": {"model": {"static_graph": True}},
 }
 
 
@@ -39,8 +41,8 @@ def steps(model, hook: SparseHook, rank: int, given=drawn) -> tuple[dict[str, Te
 def all_ways(rank: int, world: int) -> dict:
     found = {}
     for name, settings in WAYS.items():
-        model = small_buckets()
-        hook = register_sparse_hook(model, density=0.05, **settings)
+        model = small_buckets(**settings.get("model", {}))
+        hook = register_sparse_hook(model, density=0.05, **{k: v for k, v in settings.items() if k != "model"})
         found[name] = steps(model, hook, rank)
         assert hook.step == STEPS
         assert len(hook._layouts) > 1, "the buckets should have been formed anew"
