@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import threading
 import zlib
 from pathlib import Path
 from unittest import mock
@@ -173,6 +174,37 @@ def test_hooks_of_pytorch_are_counted(two):
     }
     assert two[0]["powersgd"][2] == 2 * 4 * length + 3 * 4 * factors
     assert [two[0][n][1] == two[1][n][1] for n in TORCH_HOOKS] == [True, True, True, True, False]
+
+
+def overlapped(rank: int, world: int) -> list[list[bool]]:
+    """Whether exchanges of buckets could wait for backward to reach the first layer, with and without pipeline."""
+    found = []
+    for pipeline in (True, False):
+        model = small_buckets()
+        hook, reached, waited = register_sparse_hook(model, "topk", 0.1, pipeline=pipeline), threading.Event(), []
+        mean = hook.exchange.mean
+
+        def late(*arguments, mean=mean, reached=reached, waited=waited, seconds=20 if pipeline else 0.1, **settings):
+            waited.append(reached.wait(seconds))
+            return mean(*arguments, **settings)
+
+        gradients = {n: g.requires_grad_() for n, g in drawn(rank, 0).items()}
+        model(gradients).backward()  # once without, for the buckets to be formed anew
+        hook.exchange.mean = late
+        last = next(
+            iter(model.module.parameters())
+        )  # whose bucket is the last: it was formed from the gradients' order
+        last.register_hook(lambda gradient, reached=reached: reached.set())
+        model(gradients).backward()
+        found.append(waited)
+    return found
+
+
+def test_backward_goes_on_while_buckets_are_exchanged():
+    with_pipeline, without = ranks.run(overlapped, 1)[0]
+    assert len(with_pipeline) > 1
+    assert all(with_pipeline)
+    assert not all(without)
 
 
 def as_documented(rank: int, world: int) -> str:
