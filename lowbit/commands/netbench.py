@@ -2,6 +2,7 @@
 
   python -m lowbit netbench
   python -m lowbit netbench --ranks 4 --rates 100mbit,1gbit --density 0.01 --numel 1000000 --csv netbench.csv
+  python -m lowbit netbench --train 150 --rates 100mbit
 
 Ranks run in network namespaces joined by virtual links (iproute2), shaped by tc; that needs root or CAP_NET_ADMIN and
 CAP_SYS_ADMIN. Without, they talk over loopback, as fast as it goes, and no bytes are counted. Namespaces and links go
@@ -10,9 +11,11 @@ with this process, however it ends.
 
 import argparse
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 _UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
+_HOOKS = ("allreduce", "bf16", "powersgd", "noop", "topk", "hggtopk")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--numel", type=int, default=1_000_000, help="entries of the gradient (default: 1000000)")
     parser.add_argument("--density", type=float, default=0.01, help="fraction of entries sent (default: 0.01)")
     parser.add_argument("--rounds", type=int, default=5, help="exchanges of each kind (default: 5)")
+    parser.add_argument("--train", type=int, metavar="STEPS", help="train a network of 1.1 million parameters instead")
     parser.add_argument("--loopback", action="store_true", help="no namespaces, even where they are possible")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the rows to this file too")
 
@@ -36,41 +40,70 @@ def run(args: argparse.Namespace) -> int:
     """Print a table as it grows, and write the CSV at the end."""
     from lowbit.atomic import write_text
     from lowbit.distributed import namespaces
-    from lowbit.distributed.netbench import Case, measure
 
     why = "asked for" if args.loopback else namespaces.what_is_missing()
     if why:
         print(f"loopback only, links of no set rate, no bytes counted: {why}")
-    cases = [
-        Case("none", "dense", 1.0, args.numel, rounds=args.rounds),
-        Case("none", "dense", 1.0, args.numel, "bfloat16", rounds=args.rounds),
-        *(
-            Case("hggtopk", way, args.density, args.numel, rounds=args.rounds)
-            for way in ("allgather", "gtopk", "oktopk")
-        ),
-        Case("randomkec", "shared", args.density, args.numel, rounds=args.rounds),
-    ]
-    print(f"{args.ranks} ranks, {args.numel} float32 entries; an exchange, on the slowest rank")
-    print(f"{'link':<10} {'exchange':<26} {'ms':>9} {'compress ms':>12} {'wire bytes':>12} {'counted':>12} {'more':>7}")
-    lines = []
+    lines = ["benchmark,case,metric,value,unit"]
     for rate in (None,) if why else args.rates:
         link = "loopback" if why else _named(rate)
-        for m in measure(cases, args.ranks, rate, loopback=bool(why)):
-            more = "" if m.counted_bytes is None else f"{m.counted_bytes / m.wire_bytes - 1:7.1%}"
-            counted = "" if m.counted_bytes is None else f"{m.counted_bytes:12.0f}"
-            print(
-                f"{link:<10} {m.case.name:<26} {1e3 * m.seconds:9.2f} {1e3 * m.compress_seconds:12.2f} "
-                f"{m.wire_bytes:12.0f} {counted:>12} {more:>7}",
-                flush=True,
-            )
-            case = f"{link} {m.case.name}"
-            lines += [f"netbench,{case},exchange,{m.seconds!r},s", f"netbench,{case},compress,{m.compress_seconds!r},s"]
-            lines.append(f"netbench,{case},wire,{m.wire_bytes!r},B")
-            if m.counted_bytes is not None:
-                lines.append(f"netbench,{case},counted,{m.counted_bytes!r},B")
+        for case, metric, value, unit in (_training if args.train else _exchanges)(args, rate, link, bool(why)):
+            if value is not None:
+                lines.append(f"netbench,{link} {case},{metric},{value!r},{unit}")
     if args.csv:
-        write_text(args.csv, "\n".join(["benchmark,case,metric,value,unit", *lines]) + "\n")
+        write_text(args.csv, "\n".join(lines) + "\n")
     return 0
+
+
+def _exchanges(args: argparse.Namespace, rate: float | None, link: str, loopback: bool) -> Iterator[tuple]:
+    """Print a line for each exchange, and yield its rows."""
+    from lowbit.distributed.netbench import Case, measure
+
+    common = {"numel": args.numel, "rounds": args.rounds}
+    cases = [Case("none", "dense", 1.0, dense_dtype=dtype, **common) for dtype in ("float32", "bfloat16")]
+    cases += [Case("hggtopk", way, args.density, **common) for way in ("allgather", "gtopk", "oktopk")]
+    cases.append(Case("randomkec", "shared", args.density, **common))
+    print(f"{args.ranks} ranks, {args.numel} float32 entries; an exchange, on the slowest rank")
+    print(f"{'link':<10} {'exchange':<26} {'ms':>9} {'compress ms':>12} {'wire bytes':>12} {'counted':>12} {'more':>7}")
+    for m in measure(cases, args.ranks, rate, loopback=loopback):
+        times = f"{1e3 * m.seconds:9.2f} {1e3 * m.compress_seconds:12.2f}"
+        print(f"{link:<10} {m.case.name:<26} {times} {_bytes(m.wire_bytes, m.counted_bytes)}", flush=True)
+        yield m.case.name, "exchange", m.seconds, "s"
+        yield m.case.name, "compress", m.compress_seconds, "s"
+        yield m.case.name, "wire", m.wire_bytes, "B"
+        yield m.case.name, "counted", m.counted_bytes, "B"
+
+
+def _training(args: argparse.Namespace, rate: float | None, link: str, loopback: bool) -> Iterator[tuple]:
+    """Print a line for each hook, and yield its rows; dense sets the loss to reach, others may take twice its steps."""
+    from lowbit.distributed.netbench import Training, train
+
+    goal = None
+    print(f"{args.ranks} ranks, a perceptron on digits; goal: validation loss of {args.train} steps with allreduce")
+    print(
+        f"{'link':<10} {'hook':<16} {'step ms':>9} {'loss':>8} {'seconds':>8} {'to goal':>8} "
+        f"{'wire bytes':>12} {'counted':>12} {'more':>7}"
+    )
+    runs = [Training(name, args.density, args.train * (1 if name == "allreduce" else 2)) for name in _HOOKS]
+    for t in train(runs, args.ranks, rate, loopback=loopback):
+        name = t.training.hook if t.training.hook not in ("topk", "hggtopk") else f"{t.training.hook} {args.density:g}"
+        seconds, loss = t.curve[-1]
+        goal = loss if goal is None else goal
+        reached = t.seconds_to(goal)
+        when = "never" if reached is None else f"{reached:.2f}"
+        told = f"{1e3 * t.step_seconds:9.2f} {loss:8.4f} {seconds:8.2f} {when:>8}"
+        print(f"{link:<10} {name:<16} {told} {_bytes(t.wire_bytes, t.counted_bytes)}", flush=True)
+        yield name, "step", t.step_seconds, "s"
+        yield name, "loss", loss, "1"
+        yield name, "to_goal", reached, "s"
+        yield name, "wire", t.wire_bytes, "B"
+        yield name, "counted", t.counted_bytes, "B"
+
+
+def _bytes(wire: float, counted: float | None) -> str:
+    if counted is None or wire == 0:
+        return f"{wire:12.0f}"
+    return f"{wire:12.0f} {counted:12.0f} {counted / wire - 1:7.1%}"
 
 
 def _rate(text: str) -> float | None:

@@ -4,6 +4,7 @@
 - `exchange`: one exchange of a vector of gradients; `layout` says what lies where in it.
 - `regroup`, `state`: what is kept between steps, when buckets or the number of ranks change.
 - `torch_hooks`: PyTorch's own hooks, to compare with.
+- `netbench`: exchanges and training over links of a known rate, in the `namespaces` of this machine.
 - `worker`, `watch`: the thread of the exchange, and who is missing when it fails; `replicas`: whether ranks agree.
 """
 

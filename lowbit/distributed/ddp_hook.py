@@ -102,8 +102,6 @@ class SparseHook:
 
     def on_bucket(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
         """Hand a bucket to the thread; the future is its buffer with the mean over ranks in it."""
-        if self._watch.verdict:
-            raise RankError(self._watch.verdict)
         if not self._jobs:
             self._watch.note(self.step + 1, exchanges=False)
             self._sent_before = self.exchange.sent_bytes
@@ -111,7 +109,10 @@ class SparseHook:
         buffer, layout = bucket.buffer(), self._layout(bucket)
         job = Job(buffer, layout)
         self._jobs.append(job)
-        self._worker.submit(job, lambda: self._run(job))
+        if self._watch.verdict:  # there is nobody to exchange with; `_finish` says why
+            job.complete()
+        else:
+            self._worker.submit(job, lambda: self._run(job))
         if not self._pipeline:
             job.wait()
         return job.future

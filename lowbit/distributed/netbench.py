@@ -1,8 +1,8 @@
-"""Exchanges of gradients between processes on this machine, over links of a known rate, counted by the kernel.
+"""Exchanges of gradients, and training, between processes on this machine, over links of a known rate.
 
-Every rank is a process of its own (`link_rank.py`), in a network namespace of its own where that is possible. Per case:
-seconds of an exchange on the slowest rank, the payload that the exchange says it sends, and the bytes that the
-interfaces of all ranks sent in that time, framing and acknowledgements included.
+Every rank is a process of its own (`link_rank.py`), in a network namespace of its own where that is possible. Measured
+are seconds on the slowest rank, the payload that an exchange says it sends, and the bytes that the interfaces of all
+ranks sent in that time, framing and acknowledgements included.
 """
 
 import json
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from statistics import median
+from typing import Any
 
 from lowbit.distributed import namespaces
 from lowbit.errors import UserError
@@ -66,8 +67,50 @@ class Measured:
     counted_bytes: float | None
 
 
+@dataclass(frozen=True)
+class Training:
+    """A training run to measure: digits, a perceptron with two hidden layers, the same data and start for all hooks.
+
+    Args:
+        hook: name of a compressor, or of one of PyTorch's hooks.
+        density: fraction of entries sent, for a compressor.
+        steps: of SGD with momentum.
+        width: of the hidden layers; 1024 for 1.1 million parameters.
+        every: steps between two looks at the validation loss, which do not count as time.
+    """
+
+    hook: str
+    density: float
+    steps: int
+    width: int = 1024
+    every: int = 10
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run has given.
+
+    Args:
+        training: that was measured.
+        step_seconds: median over steps of the slowest rank's.
+        wire_bytes: payload of a step, sum over ranks.
+        counted_bytes: what the interfaces have sent in a step, sum over ranks; None on loopback.
+        curve: seconds of training so far and validation loss, at every look.
+    """
+
+    training: Training
+    step_seconds: float
+    wire_bytes: float
+    counted_bytes: float | None
+    curve: list[tuple[float, float]]
+
+    def seconds_to(self, loss: float) -> float | None:
+        """When the validation loss was first no greater; None for never."""
+        return next((seconds for seconds, reached in self.curve if reached <= loss), None)
+
+
 def measure(cases: list[Case], ranks: int, rate_bits: float | None, *, loopback: bool) -> Iterator[Measured]:
-    """Measure cases one after the other, in one group of processes.
+    """Measure exchanges one after the other, in one group of processes.
 
     Args:
         cases: what to measure.
@@ -78,6 +121,32 @@ def measure(cases: list[Case], ranks: int, rate_bits: float | None, *, loopback:
     Raises:
         UserError: when a rank fails; all are killed then.
     """
+    for case, told in _answers(cases, ranks, rate_bits, loopback):
+        yield Measured(
+            case,
+            seconds=_slowest(told),
+            compress_seconds=sum(t["compress_seconds"] for t in told) / ranks / case.rounds,
+            wire_bytes=sum(t["wire_bytes"] for t in told) / case.rounds,
+            counted_bytes=None if loopback else sum(t["counted_bytes"] for t in told) / case.rounds,
+        )
+
+
+def train(runs: list[Training], ranks: int, rate_bits: float | None, *, loopback: bool) -> Iterator[Trained]:
+    """Measure training runs one after the other; arguments and errors as of `measure`."""
+    for training, told in _answers(runs, ranks, rate_bits, loopback):
+        yield Trained(
+            training,
+            step_seconds=_slowest(told),
+            wire_bytes=sum(t["wire_bytes"] for t in told) / training.steps,
+            counted_bytes=None if loopback else sum(t["counted_bytes"] for t in told) / training.steps,
+            curve=[tuple(point) for point in told[0]["curve"]],
+        )
+
+
+def _answers(
+    jobs: list[Any], ranks: int, rate_bits: float | None, loopback: bool
+) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    """Each job, and what every rank tells of it."""
     with ExitStack() as stack:
         if loopback:
             places: list[list[str]] = [[]] * ranks
@@ -89,7 +158,7 @@ def measure(cases: list[Case], ranks: int, rate_bits: float | None, *, loopback:
             places = stack.enter_context(namespaces.network(ranks, rate_bits))
             where = {"MASTER_ADDR": namespaces.address(0), "MASTER_PORT": "29500"}
             where["GLOO_SOCKET_IFNAME"] = namespaces.INTERFACE
-        told = json.dumps([asdict(case) for case in cases])
+        told = json.dumps([{"kind": type(job).__name__, **asdict(job)} for job in jobs])
         started = []
         for rank, place in enumerate(places):
             own = {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOWBIT_PARENT": str(os.getpid())}
@@ -102,23 +171,17 @@ def measure(cases: list[Case], ranks: int, rate_bits: float | None, *, loopback:
             stack.callback(process.wait)
             stack.callback(process.kill)
             started.append(process)
-        for case in cases:
-            yield _together(case, [_line(rank, process) for rank, process in enumerate(started)], loopback)
+        for job in jobs:
+            yield job, [_line(rank, process) for rank, process in enumerate(started)]
 
 
-def _line(rank: int, process: subprocess.Popen) -> dict:
+def _line(rank: int, process: subprocess.Popen) -> dict[str, Any]:
     line = process.stdout.readline()
     if not line:
         raise UserError(f"rank {rank} of the measurement ended with status {process.wait()}; see its messages above")
     return json.loads(line)
 
 
-def _together(case: Case, told: list[dict], loopback: bool) -> Measured:
-    rounds = zip(*(t["seconds"] for t in told), strict=True)
-    return Measured(
-        case,
-        seconds=median(max(of_ranks) for of_ranks in rounds),
-        compress_seconds=sum(t["compress_seconds"] for t in told) / len(told) / case.rounds,
-        wire_bytes=sum(t["wire_bytes"] for t in told) / case.rounds,
-        counted_bytes=None if loopback else sum(t["counted_bytes"] for t in told) / case.rounds,
-    )
+def _slowest(told: list[dict[str, Any]]) -> float:
+    """Median over rounds of the slowest rank's seconds."""
+    return median(max(of_ranks) for of_ranks in zip(*(t["seconds"] for t in told), strict=True))

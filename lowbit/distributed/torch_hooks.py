@@ -42,6 +42,8 @@ class TorchHook:
         self._name, self._hook, self._world = name, _HOOKS[name], dist.get_world_size(group)
         self._state = powerSGD_hook.PowerSGDState(group, **settings) if name == "powersgd" else group
         self._sent_before = 0
+        # Its later messages are sent from callbacks, which gloo runs in no order that all ranks share.
+        self._one_at_a_time = name == "powersgd" and dist.get_backend(group) == "gloo"
 
     def on_bucket(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
         """Count a bucket and hand it on."""
@@ -50,6 +52,8 @@ class TorchHook:
         if self._name == "powersgd":
             compressing, before = self._state.iter >= self._state.start_powerSGD_iter, self._numbers()
         future = self._hook(self._state, bucket)
+        if self._one_at_a_time:
+            future.wait()
         if compressing:
             length = self._numbers() - before
         reduced = {"noop": 0, "fp16": 2 * length, "bf16": 2 * length}.get(self._name, width * length)

@@ -32,10 +32,15 @@ class Job:
         self.error: BaseException | None = None
         self._done, self._once = threading.Event(), threading.Lock()
 
+    @property
+    def done(self) -> bool:
+        """Whether nobody needs to wait for it."""
+        return self._done.is_set()
+
     def complete(self, error: BaseException | None = None) -> None:
         """Mark as done; only the first call counts."""
         with self._once:
-            if not self._done.is_set():
+            if not self.done:
                 self.error = error
                 self.future.set_result(self.buffer)
                 self._done.set()
@@ -55,7 +60,7 @@ class Worker:
 
     def submit(self, job: Job, run: Callable[[], None]) -> None:
         """Do a job after those submitted before; after one that failed, none is done."""
-        self._pending = [j for j in self._pending if not j._done.is_set()] + [job]
+        self._pending = [j for j in self._pending if not j.done] + [job]
         self._jobs.put((job, run))
 
     def abandon(self) -> None:

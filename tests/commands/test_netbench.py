@@ -7,6 +7,7 @@ import time
 import psutil
 import pytest
 
+from lowbit.__main__ import main
 from lowbit.commands import netbench
 from lowbit.distributed import namespaces
 
@@ -46,6 +47,25 @@ def test_the_kernel_counts_what_is_said_and_nothing_stays_behind(started):
     ):
         time.sleep(0.1)
     assert not alive
+
+
+def test_training_on_loopback(tmp_path, capsys):
+    arguments = ["netbench", "--loopback", "--train", "2", "--density", "0.05", "--csv", str(tmp_path / "rows.csv")]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.startswith(
+        "loopback only, links of no set rate, no bytes counted: asked for\n2 ranks"
+    )
+    lines = (tmp_path / "rows.csv").read_text().splitlines()
+    assert lines[0] == "benchmark,case,metric,value,unit"
+    found = {(case, metric): float(value) for _, case, metric, value, _ in (line.split(",") for line in lines[1:])}
+    matrices, biases = 64 * 1024 + 1024 * 1024 + 1024 * 10, 1024 + 1024 + 10
+    assert found["loopback allreduce", "wire"] == 2 * 4 * (matrices + biases)
+    assert found["loopback bf16", "wire"] == 2 * 2 * (matrices + biases)
+    entries = sum(n // 20 for n in (64 * 1024, 1024 * 1024, 1024 * 10))
+    assert found["loopback hggtopk 0.05", "wire"] == 2 * (8 * entries + 4 * biases)
+    assert found["loopback hggtopk 0.05", "loss"] == found["loopback topk 0.05", "loss"]  # the same entries
+    assert found["loopback allreduce", "to_goal"] > 0
+    assert ("loopback allreduce", "counted") not in found
 
 
 def test_rates():

@@ -30,6 +30,8 @@ def train_until(rank: int, world: int, what: str, scheme: str) -> None:
                     os._exit(0)
                 case "hangs":
                     time.sleep(1000)
+                case "comes late":
+                    time.sleep(TIMEOUT_SECONDS + 5)
                 case "is stopped":
                     os.kill(os.getpid(), signal.SIGSTOP)
                 case "fails":
@@ -43,6 +45,7 @@ SAID = {
     "dies": "rank 1 of 3 does not answer",
     "ends": "rank 1 of 3 does not answer",
     "hangs": "rank 1 of 3 is in step 4, computing for",
+    "comes late": "rank 1 of 3 is in step 4, computing for",
     "is stopped": "rank 1 of 3 does not answer",
     "fails": "rank 1 of 3 failed: gradient of weights.first: 1 NaN and 0 infinite entries of 1200",
     "raises": "rank 1 of 3 does not answer",
@@ -74,6 +77,9 @@ def test_the_job_ends_within_a_minute_and_says_why(endings, what, scheme):
     if what == "hangs":  # nobody waits for it, and it does not stay
         assert ended[1].status == 1
         assert ended[1].seconds < 40
+    if what == "comes late":
+        assert ended[1].status == 3
+        assert ended[1].error.split("\n")[0] == ended[0].error.split("\n")[0]
     if what == "is stopped":  # until somebody lets it go on, here to its end
         assert ended[1].status == -signal.SIGKILL
     if what == "fails":

@@ -135,7 +135,7 @@ def various(rank: int, world: int) -> dict:
 
     for name in TORCH_HOOKS:
         settings = {"start_powerSGD_iter": 2, "matrix_approximation_rank": 2} if name == "powersgd" else {}
-        theirs = DistributedDataParallel(small_network())
+        theirs = DistributedDataParallel(small_network(), bucket_cap_mb=0.0005)
         counted = register_torch_hook(theirs, name, **settings)
         moved = train(theirs, rank, 5)
         found[name] = counted.wire_bytes, float(moved[0].sum()), counted.sent_bytes
