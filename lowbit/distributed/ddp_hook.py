@@ -219,7 +219,8 @@ def register_sparse_hook(
         raise SettingError(f"{len(warmup)} stages of {warmup_steps} steps: a warm-up needs both, or neither")
     if granularity not in ("layer", "bucket"):
         raise SettingError(f"granularity {granularity!r}: {catalog.suggestion(granularity, ('layer', 'bucket'))}")
-    session, way = _session(compressor), catalog.build("schemes", _settings(scheme))
+    session = compressor if isinstance(compressor, GradientCompressor) else make(**_settings(compressor))
+    way = catalog.build("schemes", _settings(scheme))
     if way.shared and not hasattr(session.compressor, "seed"):
         raise SettingError(
             f"scheme {_settings(scheme)['name']} needs the same indices on all ranks; use compressor randomk or "
@@ -245,7 +246,3 @@ def register_sparse_hook(
 
 def _settings(given: str | Mapping[str, Any]) -> dict[str, Any]:
     return {"name": given} if isinstance(given, str) else dict(given)
-
-
-def _session(given: str | Mapping[str, Any] | GradientCompressor) -> GradientCompressor:
-    return given if isinstance(given, GradientCompressor) else make(**_settings(given))

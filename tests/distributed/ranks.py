@@ -64,8 +64,19 @@ def endings(
     seconds: float = 100,
     stop_early: bool = False,
     tcp: bool = False,
+    without: tuple[int, ...] = (),
 ) -> list[Ended]:
-    """How every rank ends; what still runs after so many seconds is killed. With `tcp`, rank 0 keeps the store."""
+    """How every rank ends; what still runs after so many seconds is killed.
+
+    Args:
+        function: called with rank, world and arguments.
+        world: number of ranks.
+        arguments: to be pickled.
+        seconds: time limit.
+        stop_early: whether all are killed when one has failed.
+        tcp: whether rank 0 keeps the store, instead of a file.
+        without: ranks that are not waited for.
+    """
     _start_server()
     with tempfile.TemporaryDirectory() as folder:
         started, processes, pipes = time.monotonic(), [], []
@@ -82,7 +93,7 @@ def endings(
                 theirs.close()
                 processes.append(process)
                 pipes.append(ours)
-            while len(times) < world and (left := ends - time.monotonic()) > 0:
+            while len(times.keys() | set(without)) < world and (left := ends - time.monotonic()) > 0:
                 running = {r: p for r, p in enumerate(processes) if r not in times}
                 wait([p.sentinel for p in running.values()] + [pipes[r] for r in running if r not in found], left)
                 for rank, process in running.items():

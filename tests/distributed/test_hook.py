@@ -69,7 +69,7 @@ def some_pairs(rank: int, world: int, pairs: list[tuple[str, str]]) -> dict:
 def every_pair(rank: int, world: int) -> dict:
     """Of every compressor and of every scheme; and the parameters of a network in DistributedDataParallel."""
     found = some_pairs(rank, world, PAIRS)
-    model = DistributedDataParallel(small_network(), bucket_cap_mb=0.0005)
+    model = DistributedDataParallel(small_network())
     start = digest(model)
     hook = register_sparse_hook(model, density=0.05, check_every=50)
     train(model, rank, 200)
