@@ -101,19 +101,16 @@ def test_ranks_end_when_the_one_that_keeps_the_store_has_died():
         assert ended[rank].seconds < 40
 
 
-def finish_first(rank: int, world: int) -> float:
-    """The rank that keeps the store leaves; the watch of the other must not end it."""
+def finish_first(rank: int, world: int) -> None:
+    """The rank that keeps the store leaves; the watch of the other must not take that for a loss."""
     model = small_buckets()
     hook = register_sparse_hook(model, "topk", density=0.05)
     model(drawn(rank, 0)).backward()
     torch.distributed.barrier()
     if rank == 1:
         time.sleep(2.5)
-    hook.close()
-    return float(next(model.parameters()).grad.abs().sum())
+    os._exit(7 if hook._watch.verdict is None else 8)
 
 
 def test_a_rank_may_finish_before_the_others():
-    one, other = ranks.endings(finish_first, 2, tcp=True, seconds=40)
-    assert (one.status, other.status) == (0, 0), other.error
-    assert one.result == other.result
+    assert [end.status for end in ranks.endings(finish_first, 2, tcp=True, seconds=40)] == [7, 7]

@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import threading
+import time
 import zlib
 from pathlib import Path
 from unittest import mock
@@ -225,6 +226,32 @@ def test_the_documentation_shows_what_works():
     one, other = ranks.run(as_documented, 2)
     assert one == other
     assert "kept/0.weight:residual" in one
+
+
+def in_turn(rank: int, world: int) -> list[bool]:
+    """Whether each bucket of PowerSGD is handed on after those before it; rank 1 is late, so that none ends at once."""
+    model = small_buckets()
+    hook = register_torch_hook(model, "powersgd", start_powerSGD_iter=2)
+    inner, futures, found = hook._hook, [], []
+
+    def noted(state, bucket):
+        found.append(all(future.done() for future in futures))
+        futures.append(inner(state, bucket))
+        return futures[-1]
+
+    hook._hook = noted
+    for step in range(4):
+        time.sleep(0.2 * rank)
+        model(drawn(rank, step)).backward()
+        futures.clear()
+    return found
+
+
+def test_powersgd_takes_one_bucket_at_a_time():
+    """Its callbacks send messages, which gloo would run in another order on every rank."""
+    found = ranks.run(in_turn, 2)[0]
+    assert len(found) > 4
+    assert all(found)
 
 
 def diverged(rank: int, world: int) -> str:
