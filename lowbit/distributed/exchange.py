@@ -122,24 +122,15 @@ class Exchange:
             self.compressor.take_back(Sparse(group.of(buffer), None, torch.Size()), group.name)
 
     def _between_nodes(self, buffer: Tensor, layout: Layout, density: float, scale: float, skip_unused: bool) -> None:
-        begun = time.perf_counter()
         sent = [(g, self._compress(g, buffer, density, scale, skip_unused)) for g in layout.groups]
         message, dense = self._message(sent, buffer, layout, density)
-        self.compress_seconds += time.perf_counter() - begun
         if message is not None:
-            wide = message.values.dtype
-            total = buffer if buffer.dtype == wide else torch.zeros_like(buffer, dtype=wide)
-            refused = self.scheme.exchange(message, total, self.between)
-            for group in layout.groups:
-                if total is not buffer:
-                    group.write(group.of(total), buffer)
-                if refused is not None and len(refused.values):
-                    mask, indices = group.inside(refused.indices.long())
-                    self.compressor.take_back(Sparse(refused.values[mask], indices, torch.Size()), group.name)
+            self._take_back(self._aggregate(message, buffer), layout)
         self._reduce_dense(buffer, dense)
 
     def _compress(self, group: Group, buffer: Tensor, density: float, scale: float, skip_unused: bool) -> Sparse:
-        """Compensate, compress, update."""
+        """Compensate, compress, update: what this rank sends of a group."""
+        begun = time.perf_counter()
         gradient = group.of(buffer)
         unused = skip_unused and largest_magnitude(gradient) == 0
         adopt(self.compressor, group, self.known)
@@ -147,7 +138,22 @@ class Exchange:
         if unused:
             self.compressor.take_back(sparse, group.name)
             sparse = sparse._replace(values=torch.zeros_like(sparse.values))
+        self.compress_seconds += time.perf_counter() - begun
         return sparse
+
+    def _aggregate(self, message: Message, buffer: Tensor) -> Sparse | None:
+        """Send, and put the mean into the buffer, which is 0 there; what the scheme leaves to this rank."""
+        if buffer.dtype == message.values.dtype:
+            return self.scheme.exchange(message, buffer, self.between)
+        total = buffer.to(message.values.dtype)
+        refused = self.scheme.exchange(message, total, self.between)
+        buffer.copy_(total)
+        return refused
+
+    def _take_back(self, refused: Sparse | None, layout: Layout) -> None:
+        for group in layout.groups if refused is not None and len(refused.values) else ():
+            mask, indices = group.inside(refused.indices.long())
+            self.compressor.take_back(Sparse(refused.values[mask], indices, torch.Size()), group.name)
 
     def _message(
         self, sent: list[tuple[Group, Sparse]], buffer: Tensor, layout: Layout, density: float

@@ -6,7 +6,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lowbit.distributed import SparseHook
 
-SHAPES = {"first": (40, 30), "bias": (7,), "second": (20, 25), "third": (10, 10, 3)}
+SHAPES = {"first": (40, 30), "bias": (7,), "second": (20, 25), "third": (10, 10, 3), "single": (1, 1)}
 ROUNDING = {"rtol": 0, "atol": 2e-5}
 
 
