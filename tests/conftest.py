@@ -3,6 +3,12 @@
 import os
 
 import pytest
+from hypothesis import settings
+
+# `pytest --hypothesis-profile long` searches by hand for what a fixed budget cannot find.
+settings.register_profile("fixed", max_examples=40, deadline=None, derandomize=True, database=None)
+settings.register_profile("long", max_examples=5000, deadline=None)
+settings.load_profile("fixed")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")

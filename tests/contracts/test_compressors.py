@@ -1,9 +1,13 @@
 """What every compressor owes, for every variant under its settings."""
 
+import numpy as np
 import pytest
 import torch
 from checks import compressors as checks
 from checks.settings import label, variations
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from lowbit import catalog
 from lowbit.compressors._base import Compressor
@@ -53,6 +57,20 @@ def test_the_largest_are_sent_where_that_is_promised(compressor):
 
 def test_nothing_is_lost(compressor):
     checks.check_nothing_is_lost(compressor)
+
+
+NUMBERS = st.one_of(
+    st.sampled_from([0.0, -0.0, 1.0, -1.0, 1.0000001, 1e-45, -1e-38, 1e37]),
+    st.floats(-(2.0**100), 2.0**100, width=32),
+)
+"""No sum of a few of them is infinite."""
+
+
+@given(data=st.data(), size=st.integers(1, 60))
+def test_nothing_is_lost_of_any_numbers(compressor, data, size):
+    vectors = arrays.arrays(np.float32, size, elements=NUMBERS)
+    steps = data.draw(st.lists(st.tuples(vectors, st.floats(1e-9, 1)), min_size=1, max_size=4))
+    checks.check_steps(compressor, [(torch.from_numpy(x), density) for x, density in steps])
 
 
 def test_all_that_was_sent_adds_up(compressor):

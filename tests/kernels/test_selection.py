@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -67,7 +67,6 @@ numbers = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
 @given(data=st.data(), size=st.integers(1, 70), rule=st.sampled_from(ops.RULES))
 def test_any_numbers(data, size, rule):
     vectors = arrays.arrays(np.float32, size, elements=numbers)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lowbit.compressors import entries_of
 from lowbit.compressors._base import Compressor
 from lowbit.compressors._session import GradientCompressor
 from lowbit.feedback.none import NoFeedback
@@ -100,6 +101,21 @@ def check_nothing_is_lost(compressor: Compressor) -> None:
                 assert torch.equal(dense + residual, total), f"{case}: step {step}"
                 assert not (dense * residual).any(), f"{case}: sent and kept"
                 total = residual.clone()
+
+
+def check_steps(compressor: Compressor, steps: list[tuple[Tensor, float]]) -> None:
+    """Of any gradients, at any densities: nothing is lost, and number and magnitudes are those promised."""
+    session, total = GradientCompressor(compressor, Residual()), torch.zeros(len(steps[0][0]))
+    for gradient, density in steps:
+        total += gradient
+        sparse, k = session.send(gradient, "w", density), entries_of(density, len(gradient))
+        residual = session.memory.entries["w"].buffers["residual"]
+        assert torch.equal(sparse.dense() + residual, total)
+        if k < len(gradient):
+            check_count(compressor, len(sparse.values), k, f"density {density}")
+            if sends_largest(compressor):
+                assert torch.equal(sparse.values.abs().sort().values, total.abs().sort().values[-k:])
+        total = residual.clone()
 
 
 def check_telescoping(compressor: Compressor) -> None:
