@@ -51,5 +51,5 @@ def draw(tables: Tables) -> Figure:
         "PyTorch's and NumPy's allocations in one call after some others. hggtopk is meant to stay within 1 % of the "
         "residual and what k needs. Right: at the largest N."
     )
-    _panels.caption(figure, tables, text, "n = 1 call, which is the same every time.")
+    _panels.caption(figure, tables, text, "n = 1 call.")
     return figure
