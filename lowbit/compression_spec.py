@@ -71,7 +71,7 @@ class Speed(Settings):
         (), description="Densities at which sending a gradient is compared with the training step that made it."
     )
     rounds: Count = Field(15, description="Measurements of each arm in a case, at most; fewer of large gradients.")
-    settle: Count = Field(30, description="Calls before anything is measured, at most; residuals need some.")
+    settle: Count = Field(30, description="Calls before anything is measured; residuals need some.")
     threads: Count = Field(1, description="CPU threads.")
 
 

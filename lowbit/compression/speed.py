@@ -53,19 +53,12 @@ def _timed(spec: CompressionSpec, case: Case, arms: tuple[str, ...], root: Path)
     names = {" ".join(filter(None, key)): key for key in made}
     compressors = {name: made[key]() for name, key in names.items()}
     given = [gradient.to(spec.device) for gradient in gradients(case.size, case.kind, real)]
-    measured = rows(
-        measure(case, compressors, given, rounds=spec.speed.rounds, settle=_settle(spec.speed.settle, case.size))
-    )
+    measured = rows(measure(case, compressors, given, rounds=spec.speed.rounds, settle=spec.speed.settle))
     k = entries_of(case.density, case.size)
     for name, metrics in measured.items():
         arm, variant = names.get(name, (name, ""))
         place = {"arm": arm, "variant": variant, "n": case.size, "density": case.density, "input": case.kind, "k": k}
         yield {"type": "timing", **place, **metrics}
-
-
-def _settle(most: int, size: int) -> int:
-    """Fewer calls before the first measurement of large gradients, which take the time of many small ones."""
-    return max(min(most, 8), min(most, 10_000_000 // size))
 
 
 def _step(spec: CompressionSpec, density: float, root: Path, data: Path) -> Iterator[Record]:
