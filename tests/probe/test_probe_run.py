@@ -152,9 +152,9 @@ def test_a_wrong_axis_is_explained():
 
 
 def test_a_network_that_the_spec_does_not_know_is_explained(tmp_path):
-    spec = SPEC.model_copy(update={"problem": {"name": "network", "of": "digits_xnor"}, "axes": {}})
+    spec = SPEC.model_dump() | {"problem": {"name": "network", "of": "digits_xnor"}, "axes": {}}
     with pytest.raises(SettingError, match=r"not 'digits_xnor'.* trained by the pipeline.* --spec results/estimator"):
-        reference.write(ProbeSpec.model_validate(spec.model_dump()), tmp_path)
+        reference.write(ProbeSpec.model_validate(spec), tmp_path)
 
 
 def test_the_command_makes_what_is_missing(tmp_path, capsys):
