@@ -1,6 +1,7 @@
 """What every test shares: one CPU thread, and no test that is skipped unnoticed in CI."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -14,6 +15,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 for variable in ("LOWBIT_PARENT", "LOWBIT_WORKFLOW", "CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"):
     os.environ.pop(variable, None)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the background of a script, and in all children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MAY_BE_SKIPPED = ("needs a GPU",)
 _skipped: list[str] = []

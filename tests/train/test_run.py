@@ -38,15 +38,6 @@ def test_signal_saves_the_state_and_sets_the_exit_status(number, status, images,
     assert lines_of(tmp_path / "run/events.jsonl") == lines_of(whole / "events.jsonl")
 
 
-@pytest.fixture
-def interruptible():
-    """SIGINT does what it does in a terminal, also where the tests run in the background and were told to ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 def test_second_signal_ends_at_once(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         execute(WHOLE, tmp_path, images, observers=lambda spec, work: [At(5, send(signal.SIGINT, times=2))])
