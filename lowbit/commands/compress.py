@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from lowbit.commands.benchmark import header
-    from lowbit.compression._pieces import execute
+    from lowbit.compression._run import execute
     from lowbit.train.machine import graphics_card, keep_freed_memory, processor
 
     keep_freed_memory()

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from lowbit.benchmarks._cost import Traffic, peak_bytes
 from lowbit.benchmarks._selections import send_and_judge
-from lowbit.compression._pieces import Pieces, Record, arms_of, contestants, traces_of
+from lowbit.compression._run import arms_of, contestants, traces_of
 from lowbit.compression_spec import CompressionSpec
 from lowbit.compressors import entries_of
+from lowbit.pieces import Pieces, Record
 from lowbit.train.reproducibility import generator
 
 METRICS = ("nnz_over_k", "threshold_error", "energy_captured", "recall")
@@ -31,8 +32,8 @@ def pieces(spec: CompressionSpec, root: Path, data: Path) -> Pieces:
         data: not used; here for the form.
     """
     torch.set_num_threads(spec.threads)
-    found: Pieces = {f"seed{trace.run.seed}": partial(_followed, spec, i, root) for i, trace in enumerate(spec.traces)}
-    return found | {"memory": partial(_memory, spec), "passes": partial(_passes, spec)}
+    followed = {f"seed{trace.run.seed}": partial(_followed, spec, i, root) for i, trace in enumerate(spec.traces)}
+    return followed | {"memory": partial(_memory, spec), "passes": partial(_passes, spec)}
 
 
 def sources(spec: CompressionSpec, number: int, root: Path) -> Iterator[tuple[str, str, list[Tensor]]]:

@@ -8,9 +8,10 @@ import torch
 
 from lowbit.benchmarks._timing import clock_of, seconds_side_by_side
 from lowbit.benchmarks.compressors import Case, gradients, measure
-from lowbit.compression._pieces import Pieces, Record, arms_of, contestants, rows, traces_of
+from lowbit.compression._run import arms_of, contestants, rows, traces_of
 from lowbit.compression_spec import CompressionSpec
 from lowbit.compressors import GradientCompressor, entries_of
+from lowbit.pieces import Pieces, Record
 from lowbit.train.assemble import Run, assemble
 from lowbit.train.loop import forward_backward, gradient_norm
 from lowbit.train.trace import Trace
@@ -27,7 +28,7 @@ def pieces(spec: CompressionSpec, root: Path, data: Path) -> Pieces:
         data: holds the prepared datasets.
     """
     torch.set_num_threads(spec.threads)
-    found: Pieces = {}
+    found = {}
     for case, arms in cases(spec).items():
         found[f"n{case.size}_d{case.density:g}_{case.kind}"] = partial(_timed, spec, case, arms, root)
     for density in spec.speed.step_densities:

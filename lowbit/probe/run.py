@@ -1,27 +1,24 @@
 """One run of the estimator study: every point of the task's axes, every batch, every point of the arm's axes."""
 
-import json
 import math
 import platform
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lowbit import catalog, manifest
-from lowbit.atomic import remove_partial, write_text
 from lowbit.estimators._base import Estimate, Estimator, Objective, Parameters, norm
+from lowbit.pieces import Record, measured, publish
 from lowbit.probe import reference
 from lowbit.probe.metrics import closeness, noise_ceiling, spread
 from lowbit.probe.scan import decrease_at, grid, loss_at, scan, unit
 from lowbit.probe_spec import ProbeSpec
 from lowbit.problems._base import Problem, stream
 from lowbit.problems._descent import Schedule, descend
-
-Record = dict[str, Any]
 
 
 def execute(
@@ -48,18 +45,13 @@ def execute(
         The summary.
     """
     torch.set_num_threads(spec.threads)
-    work = folder / "work"
-    work.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     identity = {"spec": spec.to_json(), "code": spec.code_digest, "reference": _digest_of(reference_folder)}
-    lines: list[Record] = []
-    for number, point in progress(list(enumerate(spec.problems))):
-        done = work / f"point{number}.json"
-        kept = json.loads(done.read_text(encoding="utf-8")) if done.exists() else {}
-        if kept.get("identity") != identity:
-            kept = {"identity": identity, "lines": list(_measure(point, spec, reference_folder, number, data))}
-            write_text(done, json.dumps(kept) + "\n")
-        lines += kept["lines"]
+    points = {
+        f"point{number}": partial(_measure, point, spec, reference_folder, number, data)
+        for number, point in enumerate(spec.problems)
+    }
+    lines = measured(points, folder, identity, progress)
     summary = {
         "points": len(spec.problems) * len(spec.estimators),
         "estimates": sum(line["type"] == "estimate" for line in lines),
@@ -68,12 +60,7 @@ def execute(
         "machine": hardware,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
-    write_text(folder / "events.jsonl", "".join(json.dumps(_known(line), allow_nan=False) + "\n" for line in lines))
-    write_text(folder / "spec.json", spec.to_json())
-    write_text(folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
-    remove_partial(folder)
-    manifest.write(folder)
-    shutil.rmtree(work)  # a forced rerun measures anew
+    publish(folder, lines, spec.to_json(), summary)
     return summary
 
 
@@ -219,13 +206,6 @@ def _mean_magnitude(directions: list[Parameters], name: str | None) -> float:
     tensors = [t for d in directions for n, t in d.items() if name in (None, n)]
     total = sum(t.numel() for t in tensors)
     return sum(float(t.double().abs().sum()) for t in tensors) / total if total else math.nan
-
-
-def _known(content: Any) -> Any:
-    """The content with null for numbers that are not."""
-    if isinstance(content, dict):
-        return {key: _known(value) for key, value in content.items()}
-    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _digest_of(folder: Path) -> str:

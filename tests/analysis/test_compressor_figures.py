@@ -1,11 +1,11 @@
 """Figures of the compressor study: the same bytes every time, numbers of the tables, n and hardware in words."""
 
-import warnings
 from argparse import Namespace
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from drawn_twice import assert_same_bytes
 from fake_compressions import Fake
 
 from lowbit.analysis import figures, style, tables
@@ -40,19 +40,7 @@ def said(figure):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_compressor_figure_has_the_same_bytes_every_time(name, whole, tmp_path, monkeypatch):
-    monkeypatch.setitem(style._RC, "savefig.dpi", 40)
-    files = []
-    with style.applied(), warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # matplotlib warns where a layout does not fit
-        for turn in ("first", "second"):
-            figure = figures.drawer("compressor", name)(whole)
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # stays as it was laid out: once is enough for both formats
-            files.append([tmp_path / f"{turn}.{suffix}" for suffix in ("png", "svg")])
-            style.save(figure, *files[-1])
-    for first, second in zip(*files, strict=True):
-        assert first.stat().st_size > 2000
-        assert first.read_bytes() == second.read_bytes()
+    assert_same_bytes("compressor", name, whole, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from drawn_twice import assert_same_bytes
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
@@ -166,20 +167,9 @@ def tables() -> Tables:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_an_estimator_figure_has_the_same_bytes_every_time(name, tmp_path, monkeypatch):
-    monkeypatch.setitem(style._RC, "savefig.dpi", 40)
-    small = study(without_axes=("dim", "start_from", "noise_fraction"))
-    files = []
-    with style.applied(), warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # matplotlib warns where a layout does not fit
-        for turn in ("first", "second"):
-            figure = figures.drawer("estimator", name)(small)
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # stays as it was laid out: once is enough for both formats
-            files.append([tmp_path / f"{turn}.{suffix}" for suffix in ("png", "svg")])
-            style.save(figure, *files[-1])
-    for first, second in zip(*files, strict=True):
-        assert first.stat().st_size > 2000
-        assert first.read_bytes() == second.read_bytes()
+    assert_same_bytes(
+        "estimator", name, study(without_axes=("dim", "start_from", "noise_fraction")), tmp_path, monkeypatch
+    )
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -68,6 +68,15 @@ class Project:
         """What a dry run would do: `rule` or `rule:wildcard values`."""
         return planned_jobs(self.snakemake("--dry-run", *arguments).stdout)
 
+    def planned_after(self, name: str, old: str, new: str, *arguments: str) -> set[str]:
+        """What an edit of one file makes out of date; it is undone."""
+        content = (self.folder / name).read_bytes()
+        self.edit(name, old, new)
+        try:
+            return self.planned(*arguments)
+        finally:
+            (self.folder / name).write_bytes(content)
+
     def training_processes(self) -> list[int]:
         """Processes of `python -m lowbit train` that run in this folder."""
         found = []

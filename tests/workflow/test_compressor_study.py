@@ -21,7 +21,7 @@ MEASURED = {"compressor_speed:speed", "compressor_quality"}
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def study(tmp_path_factory):
     """The study, run to its end."""
     project = Project(tmp_path_factory.mktemp("compressors") / "project", CONFIG)
     project.plan = project.snakemake("--dry-run", "--cores", "3", *TARGETS, "--config", "device=cuda").stdout
@@ -29,22 +29,12 @@ def finished(tmp_path_factory):
     return project
 
 
-def jobs_after(project: Project, name: str, old: str, new: str) -> set[str]:
-    """What an edit makes out of date; it is undone."""
-    content = (project.folder / name).read_bytes()
-    project.edit(name, old, new)
-    try:
-        return project.planned(*TARGETS)
-    finally:
-        (project.folder / name).write_bytes(content)
-
-
-def test_traces_feed_all_runs(finished):
-    assert planned_jobs(finished.plan) == {"prepare:digits", "compressor_speed:speed_cuda"} | TRACES | MEASURED | AFTER
-    results = finished.folder / "results"
+def test_traces_feed_all_runs(study):
+    assert planned_jobs(study.plan) == {"prepare:digits", "compressor_speed:speed_cuda"} | TRACES | MEASURED | AFTER
+    results = study.folder / "results"
     assert (results / "traces/layers/seed0/gradients.safetensors").stat().st_size > 1000
     assert not (results / "compressor/speed_cuda").exists(), "device: cpu"
-    assert finished.lowbit("verify", "results").returncode == 0
+    assert study.lowbit("verify", "results").returncode == 0
 
 
 def asked(plan: str, what: str) -> dict[str, int]:
@@ -56,20 +46,20 @@ def asked(plan: str, what: str) -> dict[str, int]:
     return found
 
 
-def test_nothing_runs_beside_a_job_that_takes_times(finished):
-    threads = asked(finished.plan, "threads")
+def test_nothing_runs_beside_a_job_that_takes_times(study):
+    threads = asked(study.plan, "threads")
     alone = {job for job, number in threads.items() if number == 3}
     assert alone == {"compressor_speed:speed", "compressor_speed:speed_cuda"}, "all cores that Snakemake may use"
     assert set(threads.values()) == {0, 3}
 
 
-def test_times_of_a_gpu_and_gradients_recorded_there_ask_for_one(finished):
-    gpus = asked(finished.plan, "gpu")
+def test_times_of_a_gpu_and_gradients_recorded_there_ask_for_one(study):
+    gpus = asked(study.plan, "gpu")
     assert {job for job, number in gpus.items() if number} == {"trace", "compressor_speed:speed_cuda"}
 
 
-def test_tables_have_the_rows_that_are_asked_for(finished):
-    with (finished.folder / "results/tables/compressor_benchmark.csv").open(newline="") as file:
+def test_tables_have_the_rows_that_are_asked_for(study):
+    with (study.folder / "results/tables/compressor_benchmark.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["benchmark", "case", "metric", "value", "unit"]
     of_topk = {
@@ -82,25 +72,25 @@ def test_tables_have_the_rows_that_are_asked_for(finished):
     assert of_topk["ratio_to_topk_quartile_low"] <= of_topk["ratio_to_topk"] <= of_topk["ratio_to_topk_quartile_high"]
 
 
-def test_verdicts_name_what_was_not_measured(finished):
-    records = json.loads((finished.folder / "results/verdicts/compressor.json").read_text())["verdicts"]
+def test_verdicts_name_what_was_not_measured(study):
+    records = json.loads((study.folder / "results/verdicts/compressor.json").read_text())["verdicts"]
     outcomes = {record["id"]: record["verdict"] for record in records}
     assert outcomes["compressor/GPU/hggtopk_speed_1m"] == "not measured here"
     assert outcomes["compressor/CPU/hggtopk_speed_1m"] == "not measured here", "no such arm in this study"
     assert outcomes["compressor/CPU/topk_step"] in ("supported", "refuted", "inconclusive")
 
 
-def test_what_changes_no_result_reruns_nothing(finished):
-    finished.edit("lowbit/compressors/sidco.py", "stages: Count = 2", "stages: Count = 3")  # no arm of this study
-    finished.edit("lowbit/compressors/gaussian.py", "Threshold of a normal", "A threshold of a normal")
-    assert finished.planned(*TARGETS) == set()
+def test_what_changes_no_result_reruns_nothing(study):
+    study.edit("lowbit/compressors/sidco.py", "stages: Count = 2", "stages: Count = 3")  # no arm of this study
+    study.edit("lowbit/compressors/gaussian.py", "Threshold of a normal", "A threshold of a normal")
+    assert study.planned(*TARGETS) == set()
 
 
-def test_an_edited_compressor_is_measured_again_with_the_gradients_there_are(finished):
-    jobs = jobs_after(finished, "lowbit/compressors/gaussian.py", "threshold *= 0.5", "threshold *= 0.50001")
+def test_an_edited_compressor_is_measured_again_with_the_gradients_there_are(study):
+    jobs = study.planned_after("lowbit/compressors/gaussian.py", "threshold *= 0.5", "threshold *= 0.50001", *TARGETS)
     assert jobs == MEASURED | AFTER
 
 
-def test_an_edited_model_has_its_gradients_recorded_again(finished):
-    jobs = jobs_after(finished, "lowbit/models/resnet18.py", "bias=False", "bias=(not True)")
+def test_an_edited_model_has_its_gradients_recorded_again(study):
+    jobs = study.planned_after("lowbit/models/resnet18.py", "bias=False", "bias=(not True)", *TARGETS)
     assert jobs == TRACES | MEASURED | AFTER

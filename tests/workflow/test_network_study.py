@@ -17,7 +17,7 @@ OF_TOY = {"reference:toy", "estimator:toy:ste"}
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def study(tmp_path_factory):
     """The study, run to its end."""
     project = Project(tmp_path_factory.mktemp("network") / "project", CONFIG)
     project.jobs = project.planned(*TARGETS)
@@ -25,37 +25,27 @@ def finished(tmp_path_factory):
     return project
 
 
-def jobs_after(project: Project, name: str, old: str, new: str) -> set[str]:
-    """What an edit makes out of date; it is undone."""
-    content = (project.folder / name).read_bytes()
-    project.edit(name, old, new)
-    try:
-        return project.planned(*TARGETS)
-    finally:
-        (project.folder / name).write_bytes(content)
-
-
-def test_seeds_are_pretrained_once_and_feed_the_reference(finished):
-    assert finished.jobs == OF_NETWORK | OF_TOY | {"prepare:digits", "aggregate_estimates"}
-    points = sorted(p.name for p in (finished.folder / "results/reference/xnor").glob("point*"))
+def test_seeds_are_pretrained_once_and_feed_the_reference(study):
+    assert study.jobs == OF_NETWORK | OF_TOY | {"prepare:digits", "aggregate_estimates"}
+    points = sorted(p.name for p in (study.folder / "results/reference/xnor").glob("point*"))
     assert len(points) == 4, "two seeds, raw and pretrained"
 
 
-def test_an_edited_model_reruns_its_network_and_nothing_of_the_toy(finished):
+def test_an_edited_model_reruns_its_network_and_nothing_of_the_toy(study):
     model = "lowbit/models/xnor_resnet18.py"
-    assert jobs_after(finished, model, "range(1, 17)", "range(1, 18)") == OF_NETWORK | {"aggregate_estimates"}
+    assert study.planned_after(model, "range(1, 17)", "range(1, 18)", *TARGETS) == OF_NETWORK | {"aggregate_estimates"}
 
 
-def test_other_coordinates_keep_the_checkpoints(finished):
-    jobs = jobs_after(finished, "tests/configs/tiny_network.yaml", "coordinates: 4", "coordinates: 5")
+def test_other_coordinates_keep_the_checkpoints(study):
+    jobs = study.planned_after("tests/configs/tiny_network.yaml", "coordinates: 4", "coordinates: 5", *TARGETS)
     assert jobs == {"reference:xnor", "estimator:xnor:ste", "aggregate_estimates"}
 
 
 NETWORKS = [f"{kind}_{width}" for kind in ("fwba", "bwba") for width in (8, 16)]
 
 
-def test_the_full_grid_plans(finished):
-    full = copy.copy(finished)
+def test_the_full_grid_plans(study):
+    full = copy.copy(study)
     full.config = ["--configfile", "studies/estimators_resnet.yaml"]
     planned = full.planned("results/estimators_resnet/summary.txt", "--config", "data_root=data", "device=cpu")
     measured = {"reference:xnor", *(f"estimator:xnor:{arm}" for arm in ("ste", "cdg", "window"))}

@@ -1,23 +1,16 @@
-"""A run of the compressor study as pieces: each is measured once, kept, and published with the others."""
+"""A run of the compressor study: its arms and traces, and its run folder."""
 
-import json
-import math
 import platform
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from lowbit import manifest
-from lowbit.atomic import remove_partial, write_text
 from lowbit.compression_spec import CompressionSpec, CompressorArm
 from lowbit.compressors import GradientCompressor, make
+from lowbit.pieces import Pieces, Record, measured, publish
 from lowbit.train.trace import Trace, read
-
-Record = dict[str, Any]
-Pieces = dict[str, Callable[[], Iterable[Record]]]
 
 
 def arms_of(spec: CompressionSpec, wanted: Callable[[CompressorArm], bool]) -> dict[str, CompressorArm]:
@@ -62,41 +55,16 @@ def execute(
         hardware: written into the summary; measurements of other hardware are not kept.
         progress: wraps the pieces (a progress bar).
     """
-    work = folder / "work"
-    work.mkdir(parents=True, exist_ok=True)
     given = [(root / trace.path / manifest.NAME).read_text(encoding="utf-8") for trace in spec.traces]
     identity = {"spec": spec.to_json(), "code": spec.code_digest, "traces": given, "hardware": hardware}
-    lines: list[Record] = []
-    for name, measure in progress(list(pieces.items())):
-        done = work / f"{name}.json"
-        kept = json.loads(done.read_text(encoding="utf-8")) if done.exists() else {}
-        if kept.get("identity") != identity:
-            kept = {"identity": identity, "lines": [_known(line) for line in measure()]}
-            write_text(done, json.dumps(kept, allow_nan=False) + "\n")
-        lines += kept["lines"]
+    lines = measured(pieces, folder, identity, progress)
     summary = {
         "device": spec.device,
         "machine": hardware,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "records": len(lines),
     }
-    write_text(folder / "events.jsonl", "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
-    write_text(folder / "spec.json", spec.to_json())
-    write_text(folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
-    remove_partial(folder)
-    manifest.write(folder)
-    shutil.rmtree(work)  # a forced rerun measures anew
-
-
-def _known(content: Any) -> Any:
-    """The content with twelve digits, and null for numbers that are not."""
-    if isinstance(content, dict):
-        return {key: _known(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_known(value) for value in content]
-    if not isinstance(content, float):
-        return content
-    return float(f"{content:.9g}") if math.isfinite(content) else None
+    publish(folder, lines, spec.to_json(), summary)
 
 
 def rows(records: Iterator[tuple[str, str, float, str]]) -> dict[str, dict[str, float]]:

@@ -1,0 +1,24 @@
+"""Whether a figure is the same to the byte when it is drawn again from the same tables."""
+
+import warnings
+from pathlib import Path
+
+from lowbit.analysis import figures, style
+from lowbit.analysis.tables import Tables
+
+
+def assert_same_bytes(study: str, name: str, content: Tables, folder: Path, monkeypatch) -> None:
+    """Draw a figure twice, small, and compare its files; a warning of matplotlib is an error."""
+    monkeypatch.setitem(style._RC, "savefig.dpi", 40)
+    files = []
+    with style.applied(), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # matplotlib warns where a layout does not fit
+        for turn in ("first", "second"):
+            figure = figures.drawer(study, name)(content)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # stays as it was laid out: once is enough for both formats
+            files.append([folder / f"{turn}.{suffix}" for suffix in ("png", "svg")])
+            style.save(figure, *files[-1])
+    for first, second in zip(*files, strict=True):
+        assert first.stat().st_size > 2000
+        assert first.read_bytes() == second.read_bytes()
