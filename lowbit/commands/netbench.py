@@ -20,7 +20,7 @@ _HOOKS = ("allreduce", "bf16", "powersgd", "noop", "topk", "hggtopk")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to measure."""
-    parser.add_argument("--ranks", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--ranks", type=_count, default=2, help="processes (default: 2)")
     parser.add_argument(
         "--rates",
         type=lambda text: tuple(_rate(part) for part in text.split(",")),
@@ -28,10 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RATE,...",
         help="of the links: numbers with kbit, mbit or gbit, or unlimited (default: 100mbit,1gbit,10gbit)",
     )
-    parser.add_argument("--numel", type=int, default=1_000_000, help="entries of the gradient (default: 1000000)")
-    parser.add_argument("--density", type=float, default=0.01, help="fraction of entries sent (default: 0.01)")
-    parser.add_argument("--rounds", type=int, default=5, help="exchanges of each kind (default: 5)")
-    parser.add_argument("--train", type=int, metavar="STEPS", help="train a network of 1.1 million parameters instead")
+    parser.add_argument("--numel", type=_count, default=1_000_000, help="entries of the gradient (default: 1000000)")
+    parser.add_argument("--density", type=_fraction, default=0.01, help="fraction of entries sent (default: 0.01)")
+    parser.add_argument("--rounds", type=_count, default=5, help="exchanges of each kind (default: 5)")
+    parser.add_argument(
+        "--train", type=_count, metavar="STEPS", help="train a network of 1.1 million parameters instead"
+    )
     parser.add_argument("--loopback", action="store_true", help="no namespaces, even where they are possible")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the rows to this file too")
 
@@ -45,13 +47,15 @@ def run(args: argparse.Namespace) -> int:
     if why:
         print(f"loopback only, links of no set rate, no bytes counted: {why}")
     lines = ["benchmark,case,metric,value,unit"]
-    for rate in (None,) if why else args.rates:
-        link = "loopback" if why else _named(rate)
-        for case, metric, value, unit in (_training if args.train else _exchanges)(args, rate, link, bool(why)):
-            if value is not None:
-                lines.append(f"netbench,{link} {case},{metric},{value!r},{unit}")
-    if args.csv:
-        write_text(args.csv, "\n".join(lines) + "\n")
+    try:
+        for rate in (None,) if why else args.rates:
+            link = "loopback" if why else _named(rate)
+            for case, metric, value, unit in (_training if args.train else _exchanges)(args, rate, link, bool(why)):
+                if value is not None:
+                    lines.append(f"netbench,{link} {case},{metric},{value!r},{unit}")
+    finally:
+        if args.csv:
+            write_text(args.csv, "\n".join(lines) + "\n")
     return 0
 
 
@@ -109,9 +113,24 @@ def _bytes(wire: float, counted: float | None) -> str:
 def _rate(text: str) -> float | None:
     if text == "unlimited":
         return None
-    if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)(kbit|mbit|gbit)", text)):
+    if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)(kbit|mbit|gbit)", text)) or float(match[1]) == 0:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a number with kbit, mbit or gbit, or unlimited")
     return float(match[1]) * _UNITS[match[2]]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 1 on")
+    return int(text)
+
+
+def _fraction(text: str) -> float:
+    try:
+        if 0 < (value := float(text)) <= 1:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r}: must be in (0, 1], the fraction of entries that is sent")
 
 
 def _named(rate: float | None) -> str:

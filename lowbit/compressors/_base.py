@@ -43,10 +43,12 @@ class Compressor(ABC):
 
     Attributes:
         exact: whether always k entries are chosen; otherwise k is what it aims at.
+        shares_indices: whether all ranks choose the same entries, whatever their gradients.
         slots: numbers of a history. The first is a threshold in units of the vector, or stays 0.
     """
 
     exact: ClassVar[bool] = False
+    shares_indices: ClassVar[bool] = False
     slots: ClassVar[int] = 1
 
     def start(self, name: str = "") -> Tensor:

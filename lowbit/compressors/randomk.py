@@ -27,6 +27,7 @@ class RandomK(RandomCompressor):
     """
 
     exact: ClassVar[bool] = True
+    shares_indices: ClassVar[bool] = True
     seed: NonNegativeInt = 0
 
     def choose(self, x: Tensor, k: int, history: Tensor, latest: Tensor) -> Tensor:

@@ -21,17 +21,25 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lowbit import catalog
 from lowbit.compressors import GradientCompressor, make
+from lowbit.distributed._arguments import demand_fitting, demand_possible, settings_of
 from lowbit.distributed.exchange import Exchange
-from lowbit.distributed.layout import Group, Layout, Part
+from lowbit.distributed.layout import Layout, layout_of
 from lowbit.distributed.nodes import wires
 from lowbit.distributed.replicas import demand_identical
 from lowbit.distributed.state import merged, state_of
 from lowbit.distributed.watch import Watch
 from lowbit.distributed.worker import Job, Worker
-from lowbit.errors import RankError, SettingError
+from lowbit.errors import NonFiniteError, RankError, UserError
 from lowbit.schemes import Wire, WireError
 
 _hooks = itertools.count()
+_CLOSED = (
+    "this hook is closed: make a new DistributedDataParallel of the module, register a hook on it, and load its state"
+)
+_AFTER_NONFINITE = (
+    "the job ends, since DistributedDataParallel cannot go on after half a step: start again from a checkpoint with a "
+    "lower learning rate, or give a GradScaler as scaler=, with which all ranks skip such steps"
+)
 
 
 class SparseHook:
@@ -68,6 +76,7 @@ class SparseHook:
         self._layouts: dict[tuple[int, ...], Layout] = {}
         self._jobs: list[Job] = []
         self._sent_before = 0
+        self._closed = False
         self._worker = Worker()
         place = f"lowbit/{model.process_group.group_name}/{next(_hooks)}"
         store = dist.PrefixStore(place, dist.distributed_c10d._get_default_store())
@@ -96,7 +105,8 @@ class SparseHook:
         self.step = merged(self.exchange, states)
 
     def close(self) -> None:
-        """End the threads; for a model that is not trained on in this process."""
+        """End the threads; for a model that is not trained on in this process: a further backward pass raises."""
+        self._closed = True
         self._watch.close()
         self._worker.close()
 
@@ -109,10 +119,12 @@ class SparseHook:
         buffer, layout = bucket.buffer(), self._layout(bucket)
         job = Job(buffer, layout)
         self._jobs.append(job)
-        if self._watch.verdict:  # there is nobody to exchange with; `_finish` says why
-            job.complete()
+        if self._closed:
+            job.complete(UserError(_CLOSED))
         else:
             self._worker.submit(job, lambda: self._run(job))
+        if self._watch.verdict:  # there is nobody to exchange with; `_finish` says why
+            job.complete()
         if not self._pipeline:
             job.wait()
         return job.future
@@ -130,8 +142,12 @@ class SparseHook:
                 skip_overflow=self._scaler is not None,
                 skip_unused=self._skip_unused,
             )
+            self._watch.note(self.step + 1, exchanges=False)
         except WireError as error:
             raise RankError(self._watch.call(self.step + 1, error)) from error
+        except NonFiniteError as error:
+            self._watch.fail(self.step + 1, error)
+            raise NonFiniteError(f"{str(error).partition(';')[0]}; {_AFTER_NONFINITE}") from error
         except BaseException as error:
             self._watch.fail(self.step + 1, error)
             raise
@@ -150,27 +166,26 @@ class SparseHook:
         if not all(job.applied for job in jobs):
             for job in (j for j in jobs if j.applied):
                 self.exchange.postpone(job.buffer, job.layout)
-        if self._check_every and self.step % self._check_every == 0:
-            demand_identical(self._model, self._everyone, self.step)
+        if self._check_every and self.step and self.step % self._check_every == 0:
+            self._demand_identical()
         self.step += 1
         self.wire_bytes = self.exchange.sent_bytes - self._sent_before
         self._watch.note(self.step + 1, exchanges=False)
+
+    def _demand_identical(self) -> None:
+        self._watch.note(self.step + 1, exchanges=True)
+        try:
+            demand_identical(self._model, self._everyone, self.step)
+        except WireError as error:
+            verdict = self._watch.call(self.step + 1, error)
+            self.close()
+            raise RankError(verdict) from error
 
     def _layout(self, bucket: dist.GradBucket) -> Layout:
         parameters = bucket.parameters()
         key = tuple(id(p) for p in parameters)
         if key not in self._layouts:
-            origin = bucket.buffer().storage_offset()
-            starts = [g.storage_offset() - origin for g in bucket.gradients()]
-            parts = {
-                Part(self._names[id(p)], start, p.numel()): p.dim() > 1
-                for p, start in sorted(zip(parameters, starts, strict=True), key=lambda pair: pair[1])
-            }
-            compressed = tuple(part for part, sparse in parts.items() if sparse)
-            groups = (compressed,) if self._granularity == "bucket" and compressed else ((p,) for p in compressed)
-            self._layouts[key] = Layout(
-                tuple(Group(parts) for parts in groups), tuple(part for part, sparse in parts.items() if not sparse)
-            )
+            self._layouts[key] = layout_of(bucket, self._names, self._granularity)
         return self._layouts[key]
 
 
@@ -213,21 +228,11 @@ def register_sparse_hook(
     Raises:
         SettingError: for settings that do not exist, are out of range or do not fit one another.
     """
-    if not 0 < density <= 1 or not all(0 < d <= 1 for d in warmup):
-        raise SettingError(f"density {density}, warm-up {tuple(warmup)}: must be in (0, 1], fractions that are sent")
-    if bool(warmup) != (warmup_steps > 0):
-        raise SettingError(f"{len(warmup)} stages of {warmup_steps} steps: a warm-up needs both, or neither")
-    if granularity not in ("layer", "bucket"):
-        raise SettingError(f"granularity {granularity!r}: {catalog.suggestion(granularity, ('layer', 'bucket'))}")
-    session = compressor if isinstance(compressor, GradientCompressor) else make(**_settings(compressor))
-    way = catalog.build("schemes", _settings(scheme))
-    if way.shared and not hasattr(session.compressor, "seed"):
-        raise SettingError(
-            f"scheme {_settings(scheme)['name']} needs the same indices on all ranks; use compressor randomk or "
-            "randomkec, or another scheme"
-        )
-    everyone = Wire(model.process_group)
-    between, inside = wires(everyone, ranks_per_node, timedelta(seconds=timeout_seconds))
+    demand_possible(density, warmup, warmup_steps, granularity)
+    session = compressor if isinstance(compressor, GradientCompressor) else make(**settings_of(compressor))
+    way = catalog.build("schemes", settings_of(scheme))
+    demand_fitting(session, way, dist.get_world_size(model.process_group) // ranks_per_node)
+    everyone, between, inside = wires(Wire(model.process_group), ranks_per_node, timedelta(seconds=timeout_seconds))
     hook = SparseHook(
         model,
         Exchange(session, way, between, inside, dense_dtype),
@@ -242,7 +247,3 @@ def register_sparse_hook(
     )
     model.register_comm_hook(hook, SparseHook.on_bucket)
     return hook
-
-
-def _settings(given: str | Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": given} if isinstance(given, str) else dict(given)

@@ -89,7 +89,7 @@ class Exchange:
             loss_scale: that the gradients are in units of.
             skip_overflow: whether NaN or infinity on any rank fill the buffers of all with NaN, and change nothing that
                 is kept; otherwise they raise.
-            skip_unused: whether a group whose gradient is 0 sends zeros and keeps its residual.
+            skip_unused: whether a parameter whose gradient is 0 sends zeros and keeps its residual.
 
         Returns:
             False if an overflow was skipped.
@@ -132,12 +132,14 @@ class Exchange:
         """Compensate, compress, update: what this rank sends of a group."""
         begun = time.perf_counter()
         gradient = group.of(buffer)
-        unused = skip_unused and largest_magnitude(gradient) == 0
+        unused = {p for p in group.parts if largest_magnitude(p.of(buffer)) == 0} if skip_unused else set()
         adopt(self.compressor, group, self.known)
         sparse = self.compressor.send(gradient, group.name, density, scale=scale)
         if unused:
-            self.compressor.take_back(sparse, group.name)
-            sparse = sparse._replace(values=torch.zeros_like(sparse.values))
+            waits = torch.cat([torch.full((p.numel,), p in unused, device=buffer.device) for p in group.parts])
+            waits = waits if sparse.indices is None else waits[sparse.indices]
+            self.compressor.take_back(sparse._replace(values=sparse.values * waits), group.name)
+            sparse = sparse._replace(values=sparse.values * ~waits)
         self.compress_seconds += time.perf_counter() - begun
         return sparse
 

@@ -1,9 +1,12 @@
 """Where parameters lie in a flat vector of gradients, and which of them are compressed together."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -92,3 +95,23 @@ class Layout:
 
     groups: tuple[Group, ...]
     dense: tuple[Part, ...] = ()
+
+
+def layout_of(bucket: dist.GradBucket, names: Mapping[int, str], granularity: Literal["layer", "bucket"]) -> Layout:
+    """Where the gradients of a bucket lie; those of one dimension are not compressed.
+
+    Args:
+        bucket: of DistributedDataParallel.
+        names: of parameters, by `id`.
+        granularity: whether every other parameter is compressed on its own, or all as one vector.
+    """
+    parameters = bucket.parameters()
+    origin = bucket.buffer().storage_offset()
+    starts = [gradient.storage_offset() - origin for gradient in bucket.gradients()]
+    parts = {
+        Part(names[id(p)], start, p.numel()): p.dim() > 1
+        for p, start in sorted(zip(parameters, starts, strict=True), key=lambda pair: pair[1])
+    }
+    sparse = tuple(part for part, matrix in parts.items() if matrix)
+    groups = (sparse,) if granularity == "bucket" and sparse else ((part,) for part in sparse)
+    return Layout(tuple(map(Group, groups)), tuple(part for part, matrix in parts.items() if not matrix))

@@ -32,7 +32,9 @@ def counted_bytes() -> int:
         name, _, numbers = line.partition(":")
         if name.strip() == os.environ["GLOO_SOCKET_IFNAME"]:
             return int(numbers.split()[8])
-    raise RuntimeError("no such interface in /proc/net/dev")
+    raise RuntimeError(
+        f"/proc/net/dev has no interface {os.environ['GLOO_SOCKET_IFNAME']}; is this a network namespace?"
+    )
 
 
 def exchanged(case: Case) -> dict[str, Any]:
@@ -52,14 +54,13 @@ def exchanged(case: Case) -> dict[str, Any]:
         begun = time.perf_counter()
         exchange.mean(gradient, layout, case.density)
         seconds.append(time.perf_counter() - begun)
-    found = {
+    dist.barrier()  # only now has everything left the interface
+    return {
         "seconds": seconds,
         "compress_seconds": exchange.compress_seconds - compressing,
         "wire_bytes": exchange.sent_bytes - payload,
         "counted_bytes": counted_bytes() - before,
     }
-    dist.barrier()
-    return found
 
 
 def trained(training: Training) -> dict[str, Any]:
@@ -96,8 +97,8 @@ def trained(training: Training) -> dict[str, Any]:
             with torch.no_grad():
                 held_out, targets = splits["validation"]
                 curve.append((sum(seconds), float(cross_entropy(model.module(held_out), targets))))
-    counted = counted_bytes() - before
     dist.barrier()
+    counted = counted_bytes() - before
     return {"seconds": seconds, "wire_bytes": payload, "counted_bytes": counted, "curve": curve}
 
 

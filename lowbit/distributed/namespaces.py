@@ -77,7 +77,9 @@ def _namespace(stack: ExitStack) -> list[str]:
     stack.callback(holder.wait)
     stack.callback(holder.kill)
     if holder.stdout.readline() != "ready\n":
-        raise UserError(f"unshare --net: ended with status {holder.wait()}; run as root, or measure on loopback")
+        raise UserError(
+            f"unshare --net: ended with status {holder.wait()}; run as root, or measure on loopback: --loopback"
+        )
     return ["nsenter", "--target", str(holder.pid), "--net"]
 
 
@@ -89,4 +91,6 @@ def _shape(place: list[str], interface: str, rate_bits: float) -> None:
 def _run(place: list[str], command: str) -> None:
     done = subprocess.run([*place, *command.split()], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"{command}: {done.stderr.strip() or done.returncode}; run as root, or measure on loopback")
+        raise UserError(
+            f"{' '.join(place)} {command}: {done.stderr.strip() or done.returncode}; or measure on loopback: --loopback"
+        )

@@ -8,8 +8,8 @@ from lowbit.errors import SettingError
 from lowbit.schemes import Wire
 
 
-def wires(everyone: Wire, ranks_per_node: int, timeout: timedelta) -> tuple[Wire, Wire]:
-    """To the ranks of this one's number in other nodes, and to those of its own node.
+def wires(everyone: Wire, ranks_per_node: int, timeout: timedelta) -> tuple[Wire, Wire, Wire]:
+    """To all ranks, to those of this one's number in other nodes, and to those of its own node.
 
     Args:
         everyone: all ranks, of which every so many consecutive ones are a node.
@@ -29,4 +29,5 @@ def wires(everyone: Wire, ranks_per_node: int, timeout: timedelta) -> tuple[Wire
 
     # Every rank takes part in equally many groups: PyTorch names groups by how many a process has made.
     inside = joined(ranks[first : first + ranks_per_node]) if ranks_per_node > 1 else Wire(None)
-    return joined(ranks[everyone.rank - first :: ranks_per_node]), inside
+    between = joined(ranks[everyone.rank - first :: ranks_per_node])
+    return (joined(ranks) if ranks_per_node > 1 else Wire(between.group)), between, inside

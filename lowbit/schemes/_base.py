@@ -84,6 +84,15 @@ def unpack(packed: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return packed[: width * count].clone().view(dtype), packed[width * count :]
 
 
+def summed(*entries: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Values and int64 indices of the sum of some entries, each index once; added in the order given."""
+    indices, places = torch.cat([i.long() for _, i in entries]).unique(return_inverse=True)
+    values = entries[0][0].new_zeros(len(indices))
+    for (some, _), there in zip(entries, places.split([len(i) for _, i in entries]), strict=True):
+        values.index_add_(0, there, some)
+    return values, indices
+
+
 def largest(values: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Values and indices of the k largest magnitudes, then those of the others."""
     if len(values) <= k:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lowbit.compressors import Sparse
-from lowbit.schemes._base import Message, Scheme, largest, pack, unpack
+from lowbit.schemes._base import Message, Scheme, largest, pack, summed, unpack
 from lowbit.schemes._wire import Wire
 from lowbit.variant import variant
 
@@ -37,7 +37,7 @@ class GTopK(Scheme):
                 _send(wire, message, values, indices, wire.rank - distance)
             elif place == 0 and wire.rank + distance < wire.world:
                 arrived = _receive(wire, message, wire.rank + distance)
-                values, indices, *rest = largest(*_sum((values, indices), arrived), message.k)
+                values, indices, *rest = largest(*summed((values, indices), arrived), message.k)
                 dropped.append(tuple(rest))
         for distance in reversed(distances):
             place = wire.rank % (2 * distance)
@@ -46,18 +46,7 @@ class GTopK(Scheme):
             elif place == 0 and wire.rank + distance < wire.world:
                 _send(wire, message, values, indices, wire.rank + distance)
         into.index_add_(0, indices, values / wire.world)
-        return Sparse(*_sum(*dropped), torch.Size([message.numel]))
-
-
-def _sum(*entries: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Values and indices of the sum, each index once; added in the order given."""
-    indices, places = torch.cat([i for _, i in entries]).unique(return_inverse=True)
-    values = entries[0][0].new_zeros(len(indices))
-    begin = 0
-    for some, _ in entries:
-        values.index_add_(0, places[begin : begin + len(some)], some)
-        begin += len(some)
-    return values, indices
+        return Sparse(*summed(*dropped), torch.Size([message.numel]))
 
 
 def _send(wire: Wire, message: Message, values: Tensor, indices: Tensor, to: int) -> None:

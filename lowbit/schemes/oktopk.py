@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lowbit.compressors import Sparse
-from lowbit.schemes._base import Message, Scheme, largest, pack, unpack
+from lowbit.schemes._base import Message, Scheme, largest, pack, summed, unpack
 from lowbit.schemes._wire import Wire
 from lowbit.variant import variant
 
@@ -40,10 +40,7 @@ class OkTopK(Scheme):
         parts = zip(values.split(cuts.tolist()), indices.split(cuts.tolist()), strict=True)
         arrived = [unpack(p, values.dtype) for p in wire.all_to_all([pack(v, i) for v, i in parts])]
 
-        owned, places = torch.cat([i for _, i in arrived]).unique(return_inverse=True)
-        sums = values.new_zeros(len(owned))
-        for (some, _), there in zip(arrived, places.split([len(i) for _, i in arrived]), strict=True):
-            sums.index_add_(0, there, some)
+        sums, owned = summed(*arrived)
         quota = -(-message.k // wire.world)
         kept, where, *rest = largest(sums, owned, quota)
         missing = quota - len(kept)  # zeros at index 0 fill what is gathered

@@ -38,6 +38,9 @@ def train_until(rank: int, world: int, what: str, scheme: str) -> None:
                     gradients["first"][3, 3] = float("nan")
                 case "raises":
                     raise ValueError("no such file")
+                case "hangs in backward":
+                    gradients["first"].requires_grad_()
+                    model.module.weights["first"].register_hook(lambda g: time.sleep(1000))
         model(gradients).backward()
 
 
@@ -45,6 +48,7 @@ SAID = {
     "dies": "rank 1 of 3 does not answer",
     "ends": "rank 1 of 3 does not answer",
     "hangs": "rank 1 of 3 is in step 4, computing for",
+    "hangs in backward": "rank 1 of 3 is in step 4, computing for",
     "comes late": "rank 1 of 3 is in step 4, computing for",
     "is stopped": "rank 1 of 3 does not answer",
     "fails": "rank 1 of 3 failed: gradient of weights.first: 1 NaN and 0 infinite entries of 1200",
@@ -74,7 +78,7 @@ def test_the_job_ends_within_a_minute_and_says_why(endings, what, scheme):
         assert ended[rank].error.startswith(f"RankError: step {STEP}: "), ended[rank].error
         assert SAID[what] in ended[rank].error
         assert ended[rank].seconds < 40
-    if what == "hangs":  # nobody waits for it, and it does not stay
+    if what.startswith("hangs"):  # nobody waits for it, and it does not stay
         assert ended[1].status == 1
         assert ended[1].seconds < 40
     if what == "comes late":
@@ -84,6 +88,7 @@ def test_the_job_ends_within_a_minute_and_says_why(endings, what, scheme):
         assert ended[1].status == -signal.SIGKILL
     if what == "fails":
         assert ended[1].error.startswith("NonFiniteError: gradient of weights.first")
+        assert "start again from a checkpoint" in ended[1].error
 
 
 def first_dies(rank: int, world: int) -> None:

@@ -3,8 +3,9 @@
 import pytest
 import ranks
 import torch
-from given_gradients import applied, assert_same, assert_same_bits, drawn, mean, owed, small_buckets, total
+from given_gradients import Given, applied, assert_same, assert_same_bits, drawn, mean, owed, small_buckets, total
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from lowbit.distributed import SparseHook, register_sparse_hook
 
@@ -86,7 +87,8 @@ def partly_used(rank: int, world: int) -> dict:
     """Parameters that no rank uses, or only some: what is kept for them must wait."""
     found = {}
     for name, settings in {"layers": {}, "shared": WAYS["shared"], "buckets": WAYS["buckets"]}.items():
-        model = small_buckets(find_unused_parameters=True)
+        # In one bucket, so that used and unused parameters are compressed as one vector.
+        model = DistributedDataParallel(Given(), find_unused_parameters=True)
         hook = register_sparse_hook(model, density=0.05, **settings)
         found[name] = steps(model, hook, rank, used)
     return found
