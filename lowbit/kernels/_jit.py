@@ -35,8 +35,17 @@ _CACHE = _cache_folder()
 
 def jit(function: Callable) -> Callable:
     """Compile on the first call, without Python objects and without the interpreter's lock."""
+    return _compiled(function, fastmath=False)
+
+
+def jit_sums(function: Callable) -> Callable:
+    """The same for sums whose terms may be added in any order that the compiler finds fast."""
+    return _compiled(function, fastmath={"reassoc", "nsz", "contract"})
+
+
+def _compiled(function: Callable, fastmath: bool | set[str]) -> Callable:
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _CACHE
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        return numba.njit(nogil=True, cache=True, fastmath=fastmath)(function)
     finally:
         numba.config.CACHE_DIR = before

@@ -8,7 +8,7 @@ when unit o takes another level does not depend on the weight that moved it, so 
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -110,28 +110,40 @@ class MlpObjective(Objective):
         """
         first, count = self.layers[0], len(next(iter(noise.values())))
         moved = torch.matmul(self.inputs, noise[first].mT) if first in noise else None
-        result, buffer = [], None
-        for signed in (sign * scale for scale in scales for sign in (1.0, -1.0)):
-            stacked = {n: torch.add(self.weights[n], noise[n], alpha=signed) for n in noise if n != first}
-            if self.quantizer is None or self.quantizer.levels != 2 or moved is None or self.last in noise:
-                base = self._trace[0][0].unsqueeze(0)
-                z = base.clone() if moved is None else torch.add(base, moved, alpha=signed)
-                result.append(self._losses_from(z, stacked))
-            else:
-                buffer = torch.empty_like(moved) if buffer is None else buffer
-                result.append(self._binary_losses(moved, signed, stacked, buffer))
-        return torch.stack([r.expand(count) for r in result]).view(len(scales), 2, count)
+        binary = self.quantizer is not None and self.quantizer.levels == 2
+        deep = len(self.layers) > 1 and len(self.readout) == 1 and moved is not None and self.last not in noise
+        losses_of = self._binary_losses if binary and deep else self._moved_losses
+        pairs = losses_of(moved, noise, scales)
+        return torch.stack([losses.expand(count) for losses in pairs]).view(len(scales), 2, count)
 
-    def _binary_losses(self, moved: Tensor, signed: float, stacked: Parameters, h: Tensor) -> Tensor:
-        """Losses of K networks whose first pre-activations are moved by signed * moved; h is overwritten."""
-        at_least = torch.ge if signed > 0 else torch.le
-        at_least(moved, self._trace[0][0] / -signed, out=h)
-        for name in self.layers[1:]:
-            weight = stacked.get(name, self.weights[name])
-            h = torch.matmul(h, weight.mT)
-            h.ge_(weight.sum(-1, keepdim=True).mT / 2)
-        outputs = (h @ self.readout.T).mul_(2).sub_(self.readout.sum(1))
-        return outputs.sub_(self.targets).square_().mean((1, 2))
+    def _moved_losses(self, moved: Tensor | None, noise: Parameters, scales: Sequence[float]) -> Iterator[Tensor]:
+        """Losses of each scale and sign, whatever the activations."""
+        base = self._trace[0][0].unsqueeze(0)
+        for signed in _signed(scales):
+            stacked = {n: torch.add(self.weights[n], noise[n], alpha=signed) for n in noise if n != self.layers[0]}
+            z = base.clone() if moved is None else torch.add(base, moved, alpha=signed)
+            yield self._losses_from(z, stacked)
+
+    def _binary_losses(self, moved: Tensor, noise: Parameters, scales: Sequence[float]) -> Iterator[Tensor]:
+        """Losses of each scale and sign of binary networks of one output, whose first pre-activations move."""
+        from lowbit.kernels.binary_error import binary_error  # compilers take half a second to import
+
+        base, buffer = self._trace[0][0], torch.empty_like(moved)
+        halves = {n: t.sum(-1, keepdim=True).mT / 2 for n, t in self.weights.items()}
+        moving = {n: t.sum(-1, keepdim=True).mT / 2 for n, t in noise.items() if n != self.layers[0]}
+        readout, wanted = 2 * self.readout[0], self.targets[:, 0] + self.readout[0].sum()
+        for signed in _signed(scales):
+            at_least = torch.ge if signed > 0 else torch.le
+            h = at_least(moved, base / -signed, out=buffer)
+            for name in self.layers[1:]:
+                weight, half = self.weights[name], halves[name]
+                if name in noise:
+                    weight = torch.add(weight, noise[name], alpha=signed)
+                    half = torch.add(half, moving[name], alpha=signed)
+                h = torch.matmul(h, weight.mT)
+                if name != self.layers[-1]:
+                    h.ge_(half)
+            yield binary_error(h, half, readout, wanted)
 
     def line_losses(self, direction: Parameters, rates: Tensor) -> Tensor:
         """Losses along a line; pre-activations of the first layer are linear in the rate."""
@@ -204,3 +216,8 @@ class MlpObjective(Objective):
             gain = torch.where(up[:, 0], gains[:, 0], gains[:, 1])
             return (gain.to(self.inputs.dtype) @ flipped).double() / len(gain)
         return gains.gather(1, self.quantizer.index(new)).mean(0)
+
+
+def _signed(scales: Sequence[float]) -> Iterator[float]:
+    """Plus and minus each scale."""
+    yield from (sign * scale for scale in scales for sign in (1.0, -1.0))
