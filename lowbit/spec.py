@@ -12,6 +12,7 @@ from pydantic import Field
 
 from lowbit import catalog
 from lowbit.catalog import Settings
+from lowbit.exchange_spec import Exchange
 from lowbit.variant import Count, Fraction, NonNegative, NonNegativeInt, OpenFraction, Positive, SymbolicPositive
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]*$"
@@ -132,6 +133,9 @@ class Trainable(Settings):
     train: Training = Field(Training(), description="Recipe.")
     record: Recording = Field(Recording(), description="What is written down.")
     context: Count = Field(64, description="Tokens per sequence (text).")
+    exchange: Exchange | None = Field(
+        None, description="Training in several processes and how they exchange gradients; null for one process."
+    )
     threads: Count = Field(1, description="CPU threads of a run; results are bit-exact for one value.")
 
 

@@ -14,7 +14,7 @@ LEVELS = (
     ("errors", "atomic", "variant"),
     ("catalog", "processes", "gpu_slots"),
     (
-        *("spec", "probe_spec", "compression_spec", "manifest", "pieces"),
+        *("spec", "probe_spec", "compression_spec", "exchange_spec", "manifest", "pieces"),
         *("config", "config_arms", "config_studies", "config_probes", "config_compression", "config_errors"),
         *("config_files",),
     ),

@@ -1,0 +1,43 @@
+"""How several processes that train one model exchange gradients: part of what determines a run."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lowbit import catalog
+from lowbit.catalog import Settings
+from lowbit.variant import Count, NonNegative, NonNegativeInt
+
+Density = Annotated[float, Field(gt=0, le=1)]
+
+
+class Exchange(Settings):
+    """Data-parallel training: each process computes its share of a batch, then gradients are exchanged."""
+
+    ranks: int = Field(2, ge=2, description="Processes that train together.")
+    method: Literal["sparse", "allreduce", "fp16", "bf16", "powersgd", "noop"] = Field(
+        "sparse", description="sparse: compressor and scheme below; the others are PyTorch's hooks, noop sends nothing."
+    )
+    compressor: catalog.slot("compressors") = Field(
+        {"name": "hggtopk"}, validate_default=True, description="What chooses the entries that are sent."
+    )
+    feedback: catalog.slot("feedback") = Field(
+        {"name": "residual"}, validate_default=True, description="What becomes of the entries that are not sent."
+    )
+    density: Density = Field(0.01, description="Fraction of the entries of every matrix that is sent.")
+    scheme: catalog.slot("schemes") = Field(
+        {"name": "allgather"}, validate_default=True, description="The way of what is sent to the other processes."
+    )
+    granularity: Literal["layer", "bucket"] = Field(
+        "layer", description="Whether a parameter or all of a bucket are compressed as one vector."
+    )
+    warmup: tuple[Density, ...] = Field((), description="Densities of the first stages of training.")
+    warmup_epochs: NonNegative = Field(0.0, description="Epochs of each stage of the warm-up.")
+    ranks_per_node: Count = Field(
+        1, description="Consecutive processes that average densely before the first of them exchanges with others."
+    )
+    pipeline: bool = Field(True, description="Whether backward goes on while a bucket is exchanged.")
+    matrix_rank: Count = Field(1, description="Rank of PowerSGD's matrices.")
+    check_every_steps: NonNegativeInt = Field(
+        0, description="Optimizer steps between comparisons of all processes' parameters; 0 never compares."
+    )
