@@ -6,7 +6,7 @@ from pydantic import Field
 
 from lowbit import catalog
 from lowbit.catalog import Settings
-from lowbit.variant import Count, NonNegative, NonNegativeInt
+from lowbit.variant import Count, NonNegative, NonNegativeInt, Positive
 
 Density = Annotated[float, Field(gt=0, le=1)]
 
@@ -37,7 +37,17 @@ class Exchange(Settings):
         1, description="Consecutive processes that average densely before the first of them exchanges with others."
     )
     pipeline: bool = Field(True, description="Whether backward goes on while a bucket is exchanged.")
+    bucket_mb: Positive = Field(25.0, description="Megabytes of gradients in a bucket, which is exchanged as one.")
     matrix_rank: Count = Field(1, description="Rank of PowerSGD's matrices.")
     check_every_steps: NonNegativeInt = Field(
         0, description="Optimizer steps between comparisons of all processes' parameters; 0 never compares."
     )
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Package files that the exchange depends on, before following imports."""
+        files = ("train/data_parallel.py",)
+        if self.method != "sparse":
+            return files
+        chosen = (("compressors", self.compressor), ("feedback", self.feedback), ("schemes", self.scheme))
+        return (*files, *(f"{family}/{variant.name}.py" for family, variant in chosen))

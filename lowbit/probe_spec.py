@@ -103,6 +103,11 @@ class ProbeSpec(Measured):
     )
 
     @property
+    def cores(self) -> int:
+        """CPU threads of all processes of the run, which is one."""
+        return self.threads
+
+    @property
     def path(self) -> str:
         """Folder of the run below the results folder."""
         return f"{self.study}/{self.task}/{self.arm}"

@@ -136,7 +136,7 @@ class Trainable(Settings):
     exchange: Exchange | None = Field(
         None, description="Training in several processes and how they exchange gradients; null for one process."
     )
-    threads: Count = Field(1, description="CPU threads of a run; results are bit-exact for one value.")
+    threads: Count = Field(1, description="CPU threads of each process; results are bit-exact for one value.")
 
 
 class RunSpec(Trainable):
@@ -154,8 +154,18 @@ class RunSpec(Trainable):
 
     @property
     def gpus(self) -> int:
-        """GPUs the run needs."""
-        return int(self.device == "cuda")
+        """GPUs the run needs: one for each process."""
+        return self.ranks if self.device == "cuda" else 0
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together."""
+        return self.exchange.ranks if self.exchange else 1
+
+    @property
+    def cores(self) -> int:
+        """CPU threads of all processes."""
+        return self.threads * self.ranks
 
     @property
     def path(self) -> str:
@@ -170,7 +180,8 @@ class RunSpec(Trainable):
     @property
     def code(self) -> tuple[str, ...]:
         """Package files whose meaning this run depends on, before following imports."""
-        return ("train/run.py", "softmaxes/base_e.py", *self.network_code)
+        exchange = self.exchange.code if self.exchange else ()
+        return ("train/run.py", "softmaxes/base_e.py", *self.network_code, *exchange)
 
     @property
     def network_code(self) -> tuple[str, ...]:

@@ -122,8 +122,8 @@ def gpus_for(study):
 
 
 def threads_for(study):
-    """threads function: CPU threads of a run."""
-    return lambda wildcards: run_of(study, wildcards).threads
+    """threads function: CPU threads of all processes of a run."""
+    return lambda wildcards: run_of(study, wildcards).cores
 
 
 def memory_mb(wildcards, attempt):

@@ -8,6 +8,7 @@ again.
 """
 
 import argparse
+import functools
 import os
 from pathlib import Path
 
@@ -61,8 +62,15 @@ def run(args: argparse.Namespace) -> int:
     from lowbit.train.observers import observers_of
     from lowbit.train.run import Interrupted, execute
 
+    train = execute
+    if spec.exchange and world > 1:
+        from lowbit.train.data_parallel import DataParallel
+
+        train = functools.partial(execute, exchange=DataParallel)
+    elif spec.exchange:
+        from lowbit.train.launch import launch as train
     try:
-        summary = execute(spec, folder, data_folder, resume=args.resume, observers=observers_of)
+        summary = train(spec, folder, data_folder, resume=args.resume, observers=observers_of)
     except Interrupted as stop:
         print(f"{folder}: {stop}")
         return stop.exit_status

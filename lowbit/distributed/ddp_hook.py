@@ -110,6 +110,12 @@ class SparseHook:
         self._watch.close()
         self._worker.close()
 
+    def lost(self, error: Exception) -> RankError:
+        """Who is missing, after a collective has failed between two steps; the hook is closed."""
+        verdict = self._watch.call(self.step + 1, error)
+        self.close()
+        return RankError(verdict)
+
     def on_bucket(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
         """Hand a bucket to the thread; the future is its buffer with the mean over ranks in it."""
         if not self._jobs:
@@ -131,16 +137,12 @@ class SparseHook:
 
     def _run(self, job: Job) -> None:
         """In the thread: exchange one bucket, and find out who is missing if that fails."""
-        scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
+        scaled = self._scaler is not None
+        scale, unused = float(self._scaler.get_scale()) if scaled else 1.0, self._skip_unused
         self._watch.note(self.step + 1, exchanges=True)
         try:
             job.applied = self.exchange.mean(
-                job.buffer,
-                job.layout,
-                self.density,
-                loss_scale=scale,
-                skip_overflow=self._scaler is not None,
-                skip_unused=self._skip_unused,
+                job.buffer, job.layout, self.density, loss_scale=scale, skip_overflow=scaled, skip_unused=unused
             )
             self._watch.note(self.step + 1, exchanges=False)
         except WireError as error:
@@ -177,9 +179,7 @@ class SparseHook:
         try:
             demand_identical(self._model, self._everyone, self.step)
         except WireError as error:
-            verdict = self._watch.call(self.step + 1, error)
-            self.close()
-            raise RankError(verdict) from error
+            raise self.lost(error) from error
 
     def _layout(self, bucket: dist.GradBucket) -> Layout:
         parameters = bucket.parameters()

@@ -34,6 +34,7 @@ class Exchange:
     Attributes:
         compress_seconds: time spent on compression so far.
         decompress_seconds: time spent on sums and copies of what has arrived so far.
+        sent_entries: that this rank has sent so far to others that compress, compressed or densely.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Exchange:
         self.dtype = dtype
         self.compress_seconds = 0.0
         self.decompress_seconds = 0.0
+        self.sent_entries = 0
         self.known: dict[str, Group] = {}
 
     @property
@@ -62,6 +64,11 @@ class Exchange:
     def sent_bytes(self) -> int:
         """Payload that this rank has sent so far, inside its node and between nodes."""
         return self.between.sent_bytes + self.inside.sent_bytes
+
+    @property
+    def messages(self) -> int:
+        """Messages that had to wait for one another so far."""
+        return self.between.messages + self.inside.messages
 
     @property
     def wire_seconds(self) -> float:
@@ -124,6 +131,7 @@ class Exchange:
     def _between_nodes(self, buffer: Tensor, layout: Layout, density: float, scale: float, skip_unused: bool) -> None:
         sent = [(g, self._compress(g, buffer, density, scale, skip_unused)) for g in layout.groups]
         message, dense = self._message(sent, buffer, layout, density)
+        self.sent_entries += sum(p.numel for p in dense) + (0 if message is None else len(message.values))
         if message is not None:
             self._take_back(self._aggregate(message, buffer), layout)
         self._reduce_dense(buffer, dense)

@@ -7,6 +7,7 @@ matrices) and `noop` (nothing: the step without communication, whose ranks drift
 Practical Low-Rank Gradient Compression for Distributed Optimization, 2019, arXiv 1905.13727.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -34,11 +35,15 @@ class TorchHook:
     Attributes:
         sent_bytes: payload that this rank has sent so far, as rings would: 2 (P - 1) / P of what is reduced.
         wire_bytes: the same in the last step.
+        sent_entries: numbers that this rank has given to reductions so far.
+        messages: of those rings so far.
     """
 
     def __init__(self, name: str, group: dist.ProcessGroup, settings: dict[str, Any]):
         self.sent_bytes = 0
         self.wire_bytes = 0
+        self.sent_entries = 0
+        self.messages = 0
         self._name, self._hook, self._world = name, _HOOKS[name], dist.get_world_size(group)
         self._state = powerSGD_hook.PowerSGDState(group, **settings) if name == "powersgd" else group
         self._sent_before = 0
@@ -58,9 +63,19 @@ class TorchHook:
             length = self._numbers() - before
         reduced = {"noop": 0, "fp16": 2 * length, "bf16": 2 * length}.get(self._name, width * length)
         self.sent_bytes += 2 * (self._world - 1) * reduced // self._world
+        if self._name != "noop":
+            self.sent_entries += length
+            self.messages += 2 * (self._world - 1) * (3 if compressing else 1)
         if bucket.is_last():
             self.wire_bytes, self._sent_before = self.sent_bytes - self._sent_before, self.sent_bytes
         return future
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What this rank keeps between steps: nothing."""
+        return {}
+
+    def load_state_dict(self, *states: Mapping[str, Tensor]) -> None:
+        """Go on from a checkpoint."""
 
     def _numbers(self) -> int:
         return self._state.total_numel_after_compression

@@ -4,6 +4,7 @@
 without the framing of the transport. One rank alone sends nothing.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ class Wire:
         rank: number of this rank in the group.
         world: P, the number of ranks.
         sent_bytes: payload that this rank has sent so far.
+        messages: that had to wait for one another so far, as of rings and trees.
         seconds: time spent in collectives so far.
     """
 
@@ -35,12 +37,13 @@ class Wire:
         self.rank = 0 if group is None else dist.get_rank(group)
         self.world = 1 if group is None else dist.get_world_size(group)
         self.sent_bytes = 0
+        self.messages = 0
         self.seconds = 0.0
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over ranks, in place: 2 (P - 1) / P of its bytes."""
         if self.world > 1:
-            with self._sending(2 * (self.world - 1) * tensor.nbytes // self.world):
+            with self._sending(2 * (self.world - 1) * tensor.nbytes // self.world, 2 * (self.world - 1)):
                 dist.all_reduce(tensor, group=self.group)
         return tensor
 
@@ -49,7 +52,7 @@ class Wire:
         if self.world == 1:
             return tensor[None]
         rows = tensor.new_empty(self.world * len(tensor))
-        with self._sending((self.world - 1) * tensor.nbytes):
+        with self._sending((self.world - 1) * tensor.nbytes, self.world - 1):
             dist.all_gather_single(rows, tensor.contiguous(), group=self.group)
         return rows.view(self.world, -1)
 
@@ -65,34 +68,34 @@ class Wire:
             return tensors
         lengths = torch.tensor([len(t) for t in tensors], device=tensors[0].device)
         arriving = torch.empty_like(lengths)
-        with self._sending((self.world - 1) * lengths.itemsize):
+        with self._sending((self.world - 1) * lengths.itemsize, self.world - 1):
             dist.all_to_all_single(arriving, lengths, group=self.group)
         sizes = arriving.tolist()
         received, sent = tensors[0].new_empty(sum(sizes)), torch.cat(tensors)
-        with self._sending(sent.nbytes - tensors[self.rank].nbytes):
+        with self._sending(sent.nbytes - tensors[self.rank].nbytes, self.world - 1):
             dist.all_to_all_single(received, sent, sizes, lengths.tolist(), group=self.group)
         return list(received.split(sizes))
 
     def send(self, tensor: Tensor, to: int) -> None:
         """Send a tensor to a rank of the group."""
-        with self._sending(tensor.nbytes):
+        with self._sending(tensor.nbytes, 1):
             dist.send(tensor.contiguous(), group=self.group, group_dst=to)
 
     def receive(self, tensor: Tensor, sender: int) -> Tensor:
         """Receive a tensor from a rank of the group, in place."""
-        with self._sending(0):
+        with self._sending(0, 1):
             dist.recv(tensor, group=self.group, group_src=sender)
         return tensor
 
     def broadcast(self, tensor: Tensor) -> Tensor:
         """The tensor of rank 0, in place; (P - 1) / P of its bytes in the mean over ranks."""
         if self.world > 1:
-            with self._sending((self.world - 1) * tensor.nbytes // self.world):
+            with self._sending((self.world - 1) * tensor.nbytes // self.world, math.ceil(math.log2(self.world))):
                 dist.broadcast(tensor, group=self.group, group_src=0)
         return tensor
 
     @contextmanager
-    def _sending(self, count: int) -> Iterator[None]:
+    def _sending(self, count: int, messages: int) -> Iterator[None]:
         begun = time.perf_counter()
         try:
             yield
@@ -101,3 +104,4 @@ class Wire:
         finally:
             self.seconds += time.perf_counter() - begun
             self.sent_bytes += count
+            self.messages += messages

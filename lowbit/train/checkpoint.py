@@ -6,6 +6,8 @@ The file appears whole or not at all. It names the spec, data and code it belong
 
 import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +46,15 @@ def save_weights(weights: dict[str, Tensor], path: Path) -> None:
         save_file(_own(weights), temporary)
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict.
+def load_weights(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:
+    """Read a state dict, or those of its entries whose names are wanted.
 
     Raises:
         CheckpointError: when the file is missing or damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys() if wanted(name)}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}; remove it to start afresh") from error
 
@@ -88,8 +90,26 @@ def save_state(state: TrainState, path: Path, identity: dict[str, str], extra: d
         save_file(_own(tensors), temporary, metadata={"state": json.dumps(content)})
 
 
-def load_state(state: TrainState, path: Path, identity: dict[str, str]) -> dict[str, Any]:
-    """Put a run back where it was when the checkpoint was written, and return the caller's extra values.
+@dataclass(frozen=True)
+class SavedState:
+    """A checkpoint in memory.
+
+    Args:
+        tensors: of model, optimizer and records.
+        content: everything else.
+    """
+
+    tensors: dict[str, Tensor]
+    content: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.content["step"]
+
+
+def read_state(path: Path, identity: dict[str, str]) -> SavedState:
+    """Read a checkpoint.
 
     Raises:
         CheckpointError: when the file is damaged or belongs to another spec, other data or other code.
@@ -102,6 +122,12 @@ def load_state(state: TrainState, path: Path, identity: dict[str, str]) -> dict[
     content = json.loads(metadata["state"])
     if content["identity"] != identity:
         raise CheckpointError(f"{path}: belongs to another spec, other data or other code; it is not used")
+    return SavedState(tensors, content)
+
+
+def restore(state: TrainState, saved: SavedState) -> dict[str, Any]:
+    """Put a run back where it was, and return the caller's extra values."""
+    tensors, content = saved.tensors, saved.content
     state.model.load_state_dict(_with_prefix(tensors, "model."))
     moments: dict[int, dict[str, Any]] = {int(i): dict(s) for i, s in content["optimizer_state"].items()}
     for name, tensor in _with_prefix(tensors, "optimizer.").items():

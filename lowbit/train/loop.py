@@ -1,5 +1,6 @@
 """The training loop: a flat generator of the events that `lowbit.train.events` describes."""
 
+import contextlib
 import functools
 import itertools
 import math
@@ -62,18 +63,24 @@ def train(run: Run, want_gradients: Callable[[], bool] = lambda: False) -> Itera
     yield RunStarted(spec=spec, steps=run.steps, first_step=state.step, metric=run.metric, unit=run.unit)
 
     state.model.train()
+    exchange = run.exchange
+    # Processes that exchange gradients draw apart, as their samples differ; the first draws as one alone would.
+    draws = "step" if exchange is None or run.ranks.is_first else f"step of rank {run.ranks.rank}"
     pending: list[tuple[dict[str, Any], list[Tensor]]] = []
     since = time.perf_counter()
     while state.step < run.steps:
+        if exchange:
+            exchange.begin(state.step + 1)
         # Layers that draw random numbers get those of this step, whether or not the run was interrupted before it.
-        seed_layers(derived_seed(spec.seed, "step", state.step), spec.device)
+        seed_layers(derived_seed(spec.seed, draws, state.step), spec.device)
         if spec.quantization.blend_epochs:
             set_blend(state.model, blend_of(run, state.step))
         if hasattr(spec.quantization.surrogate, "progress"):
             set_progress(state.model, state.step / run.steps)
         batch = run.batches.training(state.step)
         loss, correct = forward_backward(run, batch)
-        run.ranks.sum_gradients(parameters)
+        if exchange is None:
+            run.ranks.sum_gradients(parameters)
         if want_gradients():
             yield GradientsReady(step=state.step + 1, model=state.model)
         norm = gradient_norm(parameters)
@@ -86,6 +93,9 @@ def train(run: Run, want_gradients: Callable[[], bool] = lambda: False) -> Itera
         state.schedule.step()
         state.step += 1
         state.epoch = state.step / per_epoch
+        if exchange:
+            exchange.clock.lap("update")
+            numbers["told"] = exchange.told()
         pending.append(({"step": state.step, "epoch": state.epoch, **numbers}, [loss, correct, norm]))
 
         last = state.step == run.steps
@@ -139,27 +149,40 @@ def forward_backward(run: Run, batch: Batch) -> tuple[Tensor, Tensor]:
     Returns:
         Sum of losses (nats, unscaled, unsmoothed, float64) and number of correct targets, on the device.
     """
-    spec, model = run.spec, run.state.model
+    spec, exchange = run.spec, run.exchange
+    model = exchange.model if exchange else run.state.model
+    factor = run.loss_scale / batch.count * (exchange.loss_factor if exchange else 1)
+    lap = exchange.clock.lap if exchange else _no_lap
+    lap("batch")
     mine = batch.part(run.ranks.share(len(batch.inputs)))
     size = spec.train.batch_size
     losses, correct = [], []
     for start in range(0, len(mine.inputs), size):
         part = mine.part(slice(start, start + size))
-        with run.autocast():
-            logits = model(part.inputs)
-        logits, labels = logits.flatten(0, -2), part.labels.flatten()
-        plain_targets = part.targets is part.labels or part.targets.shape == part.labels.shape
-        targets = labels if plain_targets else part.targets
-        smoothing = spec.loss.label_smoothing
-        loss = run.softmax.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
-        (loss * (run.loss_scale / batch.count)).backward()
+        with exchange.accumulating(start + size >= len(mine.inputs)) if exchange else contextlib.nullcontext():
+            with run.autocast():
+                logits = model(part.inputs)
+            logits, labels = logits.flatten(0, -2), part.labels.flatten()
+            plain_targets = part.targets is part.labels or part.targets.shape == part.labels.shape
+            targets = labels if plain_targets else part.targets
+            smoothing = spec.loss.label_smoothing
+            loss = run.softmax.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+            lap("forward")
+            (loss * factor).backward()
+            lap("backward")
         with torch.no_grad():
             reported = loss
             if smoothing or not plain_targets:
                 reported = run.softmax.cross_entropy(logits, labels, reduction="sum")
             losses.append(reported.double())
             correct.append((logits.argmax(-1) == labels).sum())
-    return run.ranks.sum(_total(losses, batch)), run.ranks.sum(_total(correct, batch))
+        lap("report")
+    totals = _total(losses, batch), _total(correct, batch)
+    return totals if exchange else tuple(map(run.ranks.sum, totals))
+
+
+def _no_lap(section: str) -> None:
+    """Nobody asks where the time goes."""
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
@@ -182,6 +205,8 @@ def read_from_device(
 ) -> tuple[dict[str, Any], ...]:
     """The records of a window of steps: the one place where the loop waits for the device."""
     clip = run.spec.train.clip_norm
+    if run.exchange:
+        pending = run.exchange.summed(pending)
     numbers = (tensor.item() for _, tensors in pending for tensor in tensors)
     records = []
     for (record, _), loss, correct, norm in zip(pending, numbers, numbers, numbers, strict=True):
@@ -205,6 +230,8 @@ def _memory_bytes(device: str) -> int:
 def evaluate_split(run: Run, split: str) -> dict[str, float]:
     """Loss, accuracy and, for text, perplexity of the current weights on a split."""
     batches = run.batches.evaluation(split)
+    if run.exchange:
+        run.exchange.align_buffers()
     return evaluate(run.state.model, batches, run.softmax, run.unit, run.autocast(), run.ranks)
 
 

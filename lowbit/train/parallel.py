@@ -4,9 +4,12 @@ Sums of losses and gradients are divided by the number of targets in the whole b
 changes a result by rounding only.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -51,6 +54,56 @@ class Ranks:
         dist.all_reduce(flat)
         for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(piece.view_as(gradient))
+
+
+class GradientExchange(Protocol):
+    """What the loop asks of an exchange of gradients; `lowbit.train.data_parallel` has the one there is.
+
+    Attributes:
+        model: what the forward pass of training calls.
+        clock: of the current step.
+        asked: what this rank wants: the number of a signal to stop by, and whether a state is due.
+        stopping: whether any rank wanted to stop at the last window of steps.
+        saving: whether the first rank wanted to save there.
+        loss_factor: what makes the mean over ranks of gradients their sum.
+    """
+
+    model: nn.Module
+    clock: Any
+    asked: Callable[[], tuple[int, bool]]
+    stopping: bool
+    saving: bool
+    loss_factor: int
+
+    def begin(self, step: int) -> None:
+        """A step begins, counted from 1."""
+
+    def accumulating(self, last: bool) -> contextlib.AbstractContextManager:
+        """Context of a micro-batch; gradients are exchanged in the backward pass of the last one."""
+
+    def told(self) -> Any:
+        """What this rank alone knows of the step that ends."""
+
+    def summed(self, pending: list[tuple[dict[str, Any], list[Tensor]]]) -> list[tuple[dict[str, Any], list[Tensor]]]:
+        """A window of steps, with the sums over ranks and more in the records."""
+
+    def align_buffers(self) -> None:
+        """Give all ranks the buffers of the first."""
+
+    def recall(self, folder: Path, step: int | None) -> bool:
+        """Go on from what all ranks saved at a step; False on all ranks where any of them cannot."""
+
+    def save(self, folder: Path, step: int) -> None:
+        """Write what this rank keeps, and wait until all have."""
+
+    def sweep(self, folder: Path, step: int) -> None:
+        """Remove what was saved at other steps."""
+
+    def summary(self, events: Path) -> dict[str, Any]:
+        """What summary.json says of the exchange."""
+
+    def close(self) -> None:
+        """End threads."""
 
 
 def join(device: str) -> Ranks:

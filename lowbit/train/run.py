@@ -6,6 +6,7 @@
 Snakemake deletes declared outputs before a job and after a failed one; nothing in `work/` is declared.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -26,7 +27,7 @@ from lowbit.data._base import sha256_of
 from lowbit.errors import UserError
 from lowbit.spec import RunSpec
 from lowbit.train.assemble import Run, assemble
-from lowbit.train.checkpoint import CheckpointError, load_state, save_weights, weights_sha256
+from lowbit.train.checkpoint import CheckpointError, read_state, restore, save_weights, weights_sha256
 from lowbit.train.events import RunFinished, StateReady
 from lowbit.train.listeners._base import Listener, Listeners
 from lowbit.train.listeners.checkpoints import Checkpoints
@@ -35,7 +36,7 @@ from lowbit.train.listeners.jsonl import JsonLines
 from lowbit.train.lock import hold
 from lowbit.train.loop import DivergedError, train
 from lowbit.train.machine import keep_freed_memory, machine
-from lowbit.train.parallel import Ranks, join
+from lowbit.train.parallel import GradientExchange, join
 from lowbit.train.reproducibility import make_deterministic
 
 log = logging.getLogger("lowbit")
@@ -77,6 +78,7 @@ def execute(
     *,
     resume: bool = True,
     observers: Callable[[RunSpec, Path], list[Listener]] = lambda spec, work: [],
+    exchange: Callable[[Run], GradientExchange] | None = None,
 ) -> dict[str, Any]:
     """Train a spec into a folder and return the summary.
 
@@ -86,6 +88,7 @@ def execute(
         data_folder: the prepared dataset.
         resume: False throws a half-done run away.
         observers: makes further listeners, given spec and work folder; they cannot change results.
+        exchange: makes the exchange of gradients of a run whose spec has one.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, with the state saved.
@@ -95,9 +98,13 @@ def execute(
     keep_freed_memory()
     ranks = join(spec.device)
     work = folder / "work"
-    lock = hold(work) if ranks.is_first else None
-    try:
+    with contextlib.ExitStack() as stack:
+        if ranks.is_first:
+            stack.enter_context(contextlib.closing(hold(work)))
         run = assemble(spec, data_folder, ranks)
+        if spec.exchange:
+            assert exchange, "a spec with `exchange` needs what makes it"
+            run.exchange = stack.enter_context(contextlib.closing(exchange(run)))
         identity = identity_of(run)
         before = _resumed(run, work / "state.safetensors", identity) if resume else {}
         if ranks.is_first and not before:
@@ -105,18 +112,17 @@ def execute(
         started = time.perf_counter() - before.get("seconds", 0.0)
         checkpoints = Checkpoints(
             work, identity, spec.record.resume_seconds, spec.record.checkpoint_every_steps,
-            lambda: time.perf_counter() - started,
+            lambda: time.perf_counter() - started, run.exchange, ranks.is_first,
         )  # fmt: skip
-        recorders = recorders_of(spec, work)
-        listeners = Listeners([*recorders, *observers(spec, work), checkpoints] if ranks.is_first else [])
+        watching = [*recorders_of(spec, work), *observers(spec, work)] if ranks.is_first else []
+        listeners = Listeners([*watching, *([checkpoints] if ranks.is_first or run.exchange else [])])
         results = _drive(run, listeners, checkpoints)
         summary = summarise(run, results, time.perf_counter() - started, identity)
         if ranks.is_first:
+            if run.exchange:
+                summary["exchange"] = run.exchange.summary(work / "events.jsonl")
             publish(run, folder, summary)
         return summary
-    finally:
-        if lock:
-            lock.close()
 
 
 def identity_of(run: Run) -> dict[str, str]:
@@ -139,11 +145,13 @@ def recorders_of(spec: RunSpec, work: Path) -> list[Listener]:
 def _drive(run: Run, listeners: Listeners, checkpoints: Checkpoints) -> dict[str, dict[str, float]]:
     stop = StopRequest()
     results: dict[str, dict[str, float]] = {}
+    if run.exchange:
+        run.exchange.asked = lambda: (stop.number, run.ranks.is_first and checkpoints.due)
     try:
         for event in train(run, lambda: listeners.want_gradients):
             listeners.handle(event)
-            if isinstance(event, StateReady) and _any_rank(run.ranks, stop.number, run.spec.device):
-                if run.ranks.is_first:
+            if isinstance(event, StateReady) and _is_stopping(run, stop.number):
+                if run.ranks.is_first or run.exchange:
                     checkpoints.save(event.state)
                 raise Interrupted(stop.number or signal.SIGTERM)
             if isinstance(event, RunFinished):
@@ -158,21 +166,28 @@ def _drive(run: Run, listeners: Listeners, checkpoints: Checkpoints) -> dict[str
     return results
 
 
-def _any_rank(ranks: Ranks, number: int, device: str) -> bool:
-    if ranks.world == 1:
+def _is_stopping(run: Run, number: int) -> bool:
+    """Whether any process was told to stop; the same on all."""
+    if run.exchange:
+        return run.exchange.stopping
+    if run.ranks.world == 1:
         return bool(number)
-    return bool(ranks.sum(torch.tensor(float(number), device=device)).item())
+    return bool(run.ranks.sum(torch.tensor(float(number), device=run.spec.device)).item())
 
 
 def _resumed(run: Run, path: Path, identity: dict[str, str]) -> dict[str, Any]:
-    if not path.exists():
-        return {}
+    saved = None
     try:
-        extra = load_state(run.state, path, identity)
+        saved = read_state(path, identity) if path.exists() else None
     except CheckpointError as error:
         log.warning("%s; starting from step 0", error)
+    if run.exchange and not run.exchange.recall(path.parent, saved and saved.step):
         return {}
-    log.info("resuming %s at step %d of %d", run.spec.path, run.state.step, run.steps)
+    if saved is None:
+        return {}
+    extra = restore(run.state, saved)
+    if run.ranks.is_first:
+        log.info("resuming %s at step %d of %d", run.spec.path, run.state.step, run.steps)
     return extra
 
 

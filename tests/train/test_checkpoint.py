@@ -10,7 +10,15 @@ from small_runs import assert_identical, changed, small_spec, tensors_of, until
 from lowbit.errors import SettingError
 from lowbit.train import checkpoint
 from lowbit.train.assemble import Run, assemble
-from lowbit.train.checkpoint import CheckpointError, load_state, load_weights, save_state, save_weights, weights_sha256
+from lowbit.train.checkpoint import (
+    CheckpointError,
+    load_weights,
+    read_state,
+    restore,
+    save_state,
+    save_weights,
+    weights_sha256,
+)
 from lowbit.train.loop import train
 
 IDENTITY = {"spec": "a", "code": "b"}
@@ -34,7 +42,7 @@ def test_state_comes_back_bit_for_bit(optimizer, precision, model, folder_of, tm
     assert run.state.best_weights
     assert run.state.dynamics.codes
     save_state(run.state, tmp_path / "state.safetensors", IDENTITY, {"seconds": 1.5})
-    assert load_state(fresh.state, tmp_path / "state.safetensors", IDENTITY) == {"seconds": 1.5}
+    assert restore(fresh.state, read_state(tmp_path / "state.safetensors", IDENTITY)) == {"seconds": 1.5}
     assert_identical(tensors_of(fresh.state), tensors_of(run.state))
     for name in ("step", "epoch", "best_loss", "best_step"):
         assert getattr(fresh.state, name) == getattr(run.state, name)
@@ -52,7 +60,7 @@ def test_moments_lie_in_memory_as_their_parameters_do(images, tmp_path):
     spec = small_spec("resnet18", train={"batch_size": 32})
     run, fresh = advanced(spec, images, 2), assemble(spec, images)
     save_state(run.state, tmp_path / "state.safetensors", IDENTITY, {})
-    load_state(fresh.state, tmp_path / "state.safetensors", IDENTITY)
+    restore(fresh.state, read_state(tmp_path / "state.safetensors", IDENTITY))
     kernels = [p for p in fresh.state.model.parameters() if p.ndim == 4]
     assert kernels
     for kernel in kernels:
@@ -63,7 +71,7 @@ def test_state_before_any_evaluation_comes_back(images, tmp_path):
     run = assemble(small_spec("vit"), images)
     save_state(run.state, tmp_path / "state.safetensors", IDENTITY, {})
     fresh = assemble(small_spec("vit"), images)
-    load_state(fresh.state, tmp_path / "state.safetensors", IDENTITY)
+    restore(fresh.state, read_state(tmp_path / "state.safetensors", IDENTITY))
     assert fresh.state.best_loss == math.inf
     assert fresh.state.best_weights == {}
 
@@ -75,7 +83,7 @@ def test_state_of_another_run_is_refused_and_changes_nothing(identity, images, t
     fresh = assemble(small_spec("vit"), images)
     before = tensors_of(fresh.state)
     with pytest.raises(CheckpointError, match="another spec, other data or other code"):
-        load_state(fresh.state, tmp_path / "state.safetensors", identity)
+        read_state(tmp_path / "state.safetensors", identity)
     assert_identical(tensors_of(fresh.state), before)
     assert fresh.state.step == 0
 

@@ -1,0 +1,199 @@
+"""Several processes on this machine that train one run, forked from one that has imported PyTorch.
+
+Importing it takes seconds, a fork milliseconds. The process that forks computes nothing itself, so that none of the
+threads exists yet that would not survive a fork. It hands signals to the first rank, which tells the others; ends all
+when one has failed; and its death ends them.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from datetime import timedelta
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch._dynamo  # which optimizers and DistributedDataParallel import at their first use
+import torch.distributed as dist
+
+from lowbit import catalog
+from lowbit.compressors import GradientCompressor
+from lowbit.errors import RankError, UserError
+from lowbit.processes import die_with
+from lowbit.spec import RunSpec
+from lowbit.train.data_parallel import DataParallel
+from lowbit.train.run import Interrupted, execute
+
+GRACE_SECONDS = 30.0
+"""Left to the other ranks once one has failed; finding out who is missing takes them seconds."""
+_PATIENCE = timedelta(minutes=5)  # of sums between steps: longer than evaluation or saving on one rank alone
+
+
+class Told(NamedTuple):
+    """What a rank says at its end.
+
+    Args:
+        summary: of a run that is done.
+        number: of the signal that stopped it.
+        fault: what a user can mend.
+        trace: of any other error.
+        lost: how it ended without a word.
+    """
+
+    summary: dict[str, Any] | None = None
+    number: int = 0
+    fault: str = ""
+    trace: str = ""
+    lost: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether other ranks wait in vain for this one."""
+        return bool(self.fault or self.trace or self.lost)
+
+
+def launch(spec: RunSpec, folder: Path, data_folder: Path, **settings: Any) -> dict[str, Any]:
+    """Train a spec with `exchange` into a folder, in as many processes as it has ranks, and return the summary.
+
+    Args:
+        spec: what to run.
+        folder: of this run.
+        data_folder: the prepared dataset.
+        settings: `resume` and `observers`, as of `lowbit.train.run.execute`.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, with the state saved.
+        RankError: when a process has ended or hangs.
+        UserError: as `execute`.
+    """
+    context = multiprocessing.get_context("fork")
+    steps = context.RawArray("q", spec.ranks)
+    _load_kernels(spec)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with tempfile.TemporaryDirectory(prefix="lowbit-ranks-") as place:
+        pipes, processes = [], []
+        try:
+            for rank in range(spec.ranks):
+                ours, theirs = context.Pipe(duplex=False)
+                job = (rank, theirs, os.getpid(), f"{place}/store", steps, (spec, folder, data_folder), settings)
+                processes.append(context.Process(target=_rank, args=job, name=f"rank {rank}"))
+                processes[-1].start()
+                theirs.close()
+                pipes.append(ours)
+            told = _await(processes, pipes)
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+    return _outcome(told, steps)
+
+
+def _load_kernels(spec: RunSpec) -> None:
+    """Compile or load the kernels of a compressor once for all ranks."""
+    if spec.device == "cpu" and spec.exchange.method == "sparse":
+        torch.set_num_threads(1)
+        parts = (("compressors", spec.exchange.compressor), ("feedback", spec.exchange.feedback))
+        session = GradientCompressor(*(catalog.build(*part) for part in parts))
+        for _ in range(3):  # a first choice, one from a guess, and one after it
+            session.send(torch.arange(64.0), "kernels", 0.1)
+
+
+def _rank(
+    rank: int, pipe: Connection, parent: int, store: str, steps: Any, run: tuple[RunSpec, Path, Path], settings: dict
+) -> None:
+    """In the process: join the group, train, tell the end."""
+    os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes it on
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    die_with(parent)
+    spec, world = run[0], run[0].ranks
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+    if sys.platform.startswith("linux"):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    try:
+        if spec.device == "cuda":
+            torch.cuda.set_device(rank)
+        dist.init_process_group(
+            "nccl" if spec.device == "cuda" else "gloo",
+            store=dist.FileStore(store, world), rank=rank, world_size=world, timeout=_PATIENCE,
+        )  # fmt: skip
+
+        def note(step: int) -> None:
+            steps[rank] = step
+
+        summary = execute(*run, **settings, exchange=lambda assembled: DataParallel(assembled, note))
+        told = Told(summary if rank == 0 else {})
+        dist.destroy_process_group()
+    except Interrupted as stop:
+        told = Told(number=stop.exit_status - 128)
+    except UserError as error:
+        told = Told(fault=str(error))
+    except BaseException:
+        told = Told(trace=traceback.format_exc())
+    pipe.send(told)
+    pipe.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0 if told.summary is not None else 1)  # threads of a hook may hang
+
+
+def _await(processes: list, pipes: list[Connection]) -> list[Told]:
+    """What each rank says at its end, or how it ended without a word; those that hang are given up."""
+    signals: list[int] = []
+
+    def pass_on(number: int, frame: object) -> None:
+        signals.append(number)
+        for process in processes if len(signals) > 1 else processes[:1]:
+            if process.exitcode is None:
+                os.kill(process.pid, signal.SIGKILL if len(signals) > 1 else number)
+
+    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    told: dict[int, Told] = {}
+    ends: float | None = None
+    try:
+        while len(told) < len(processes) and (ends is None or time.monotonic() < ends):
+            waiting = {pipes[rank]: rank for rank in range(len(pipes)) if rank not in told}
+            for pipe in wait(list(waiting), None if ends is None else max(0.0, ends - time.monotonic())):
+                rank = waiting[pipe]
+                told[rank] = _last_words(pipe, processes[rank])
+                # Others wait for one that has failed, and have little left to do after the first has published.
+                if ends is None and (rank == 0 or told[rank].failed):
+                    ends = time.monotonic() + GRACE_SECONDS
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if len(signals) > 1:
+        raise Interrupted(signals[-1])
+    return [told.get(rank, Told(lost="hangs, and was killed")) for rank in range(len(processes))]
+
+
+def _last_words(pipe: Connection, process: multiprocessing.Process) -> Told:
+    try:
+        return pipe.recv()
+    except EOFError:
+        process.join()
+        status = process.exitcode
+        return Told(
+            lost=f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        )
+
+
+def _outcome(told: list[Told], steps: list[int]) -> dict[str, Any]:
+    """The summary, or the error that explains best why there is none."""
+    if told[0].summary is not None:
+        return told[0].summary
+    if stopped := [end.number for end in told if end.number]:
+        raise Interrupted(stopped[0])
+    lost = [f"step {steps[r]}: rank {r} of {len(told)} {end.lost}" for r, end in enumerate(told) if end.lost]
+    faults = list(dict.fromkeys(end.fault for end in told if end.fault))
+    if lost:
+        raise RankError("\n".join([*lost, *faults]))
+    if faults:
+        raise UserError(faults[0])
+    raise RuntimeError("a process has failed:\n" + "\n".join(end.trace for end in told if end.trace))
