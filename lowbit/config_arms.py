@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from lowbit import catalog
+from lowbit import catalog, config_exchange
 from lowbit.spec import Task
 
 _IMAGES_ONLY = ("mixup", "crop_padding", "horizontal_flip")
@@ -70,6 +70,7 @@ def no_effect(task: Task, arm: dict[str, Any], dataset: str) -> Iterator[str]:
         actual = getattr(task.train, decider)
         if key in train and actual not in values:
             yield f"train.{key}: has no effect with {decider} {actual}; it needs {decider}: {' or '.join(values)}"
+    yield from config_exchange.no_effect(task.exchange, arm.get("exchange"))
     if "pretrain" in arm:
         yield "pretrain: belongs to the task, whose checkpoint all arms share that start from it; set it there"
     attends = catalog.PACKAGE / "layers/attention.py" in catalog.sources(f"models/{task.model.name}.py")

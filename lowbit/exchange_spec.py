@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lowbit import catalog
 from lowbit.catalog import Settings
 from lowbit.variant import Count, NonNegative, NonNegativeInt, Positive
 
+_SHARING = ("randomk",)
 Density = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -42,6 +43,29 @@ class Exchange(Settings):
     check_every_steps: NonNegativeInt = Field(
         0, description="Optimizer steps between comparisons of all processes' parameters; 0 never compares."
     )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "Exchange":
+        """What the hook would refuse."""
+        if bool(self.warmup) != (self.warmup_epochs > 0):
+            raise ValueError("warmup and warmup_epochs: a warm-up needs both, or neither")
+        if self.ranks % self.ranks_per_node or self.ranks == self.ranks_per_node:
+            raise ValueError(f"ranks_per_node must divide ranks and be smaller, got {self.ranks_per_node}")
+        if self.method != "sparse":
+            return self
+        if self.scheme.name == "shared" and self.compressor.name not in _SHARING:
+            raise ValueError(
+                f"scheme shared needs the same indices on all ranks: compressor {' or '.join(_SHARING)}, "
+                f"got {self.compressor.name}"
+            )
+        if getattr(self.feedback, "warmup", ()):
+            raise ValueError("feedback.warmup counts epochs, which the exchange does not know: use warmup")
+        workers = self.ranks // self.ranks_per_node
+        if getattr(self.feedback, "clip", 0) and self.feedback.workers != workers:
+            raise ValueError(
+                f"feedback.workers must be {workers}, the ranks that compress, got {self.feedback.workers}"
+            )
+        return self
 
     @property
     def code(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ schema.
 import json
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lowbit import catalog
 from lowbit.catalog import Settings
@@ -137,6 +137,16 @@ class Trainable(Settings):
         None, description="Training in several processes and how they exchange gradients; null for one process."
     )
     threads: Count = Field(1, description="CPU threads of each process; results are bit-exact for one value.")
+
+    @model_validator(mode="after")
+    def _samples_for_all(self) -> "Trainable":
+        samples = self.train.batch_size * self.train.gradient_accumulation_steps
+        if self.exchange and self.exchange.ranks > samples:
+            raise ValueError(
+                f"exchange.ranks must be at most the samples of a step, {samples}, got {self.exchange.ranks}: raise "
+                "train.batch_size or use fewer"
+            )
+        return self
 
 
 class RunSpec(Trainable):

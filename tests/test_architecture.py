@@ -11,12 +11,12 @@ from lowbit.catalog import PACKAGE
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
-    ("errors", "atomic", "variant"),
+    ("errors", "atomic", "variant", "compressor_names"),
     ("catalog", "processes", "gpu_slots"),
     (
         *("spec", "probe_spec", "compression_spec", "exchange_spec", "manifest", "pieces"),
         *("config", "config_arms", "config_studies", "config_probes", "config_compression", "config_errors"),
-        *("config_files",),
+        *("config_files", "config_exchange"),
     ),
     ("kernels",),
     ("feedback", "softmaxes", "quantizers", "surrogates"),

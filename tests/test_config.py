@@ -72,6 +72,44 @@ WRONG = {
         {"train": {"mixup": 0.5}},
         r"train\.mixup: acts on images only.*\(task stdlib_gpt\)",
     ),
+    "exchange without compression": (
+        f"{ARMS}/base2",
+        {"exchange": {"method": "allreduce", "density": 0.1}},
+        r"arms\.base2\.exchange\.density: has no effect with method allreduce; it needs method: sparse",
+    ),
+    "rank of matrices without PowerSGD": (
+        f"{ARMS}/base2",
+        {"exchange": {"matrix_rank": 2}},
+        r"base2\.exchange\.matrix_rank: has no effect with method sparse; it needs method: powersgd",
+    ),
+    "density of what is sent whole": (
+        f"{ARMS}/base2",
+        {"exchange": {"compressor": {"name": "none"}, "density": 0.1}},
+        r"base2\.exchange\.density: has no effect with compressor none",
+    ),
+    "shared indices that are not": (
+        f"{ARMS}/base2",
+        {"exchange": {"scheme": {"name": "shared"}}},
+        r"base2\.exchange: .*scheme shared needs the same indices on all ranks: compressor randomk, got hggtopk",
+    ),
+    "warm-up of no length": (f"{ARMS}/base2", {"exchange": {"warmup": [0.25]}}, r"base2\.exchange: .*needs both"),
+    "nodes of unequal size": (f"{ARMS}/base2", {"exchange": {"ranks": 3, "ranks_per_node": 2}}, r"must divide ranks"),
+    "one node": (f"{ARMS}/base2", {"exchange": {"ranks_per_node": 2}}, r"ranks_per_node must .* be smaller, got 2"),
+    "warm-up of another kind": (
+        f"{ARMS}/base2",
+        {"exchange": {"feedback": {"name": "momentum_correction", "warmup": [0.5]}}},
+        r"base2\.exchange: .*use warmup",
+    ),
+    "clipping for other ranks": (
+        f"{ARMS}/base2",
+        {"exchange": {"feedback": {"name": "momentum_correction", "clip": 1.0}}},
+        r"base2\.exchange: .*feedback\.workers must be 2",
+    ),
+    "ranks without samples": (
+        f"{ARMS}/base2",
+        {"exchange": {"ranks": 1000}},
+        r"base2.*exchange\.ranks must be at most the samples of a step",
+    ),
     "text setting on images": (f"{ARMS}/base2", {"context": 32}, r"base2\.context: acts on text only"),
     "twin arms": (
         f"{ARMS}/twin",

@@ -1,7 +1,8 @@
 """Command line flags for every field of a spec, generated from its types.
 
-A field is a flag of its own name (`--batch-size`), whatever group it stands in; a variant is chosen by name
-(`--model vit`) and its settings follow a dot (`--model.depth 6`). Underscores may stand for dashes.
+A field is a flag of its own name (`--batch-size`), whatever group it stands in, but for those of the exchange of
+gradients (`--exchange.method`); a variant is chosen by name (`--model vit`) and its settings follow a dot
+(`--model.depth 6`). Underscores may stand for dashes.
 """
 
 import argparse
@@ -14,7 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from lowbit import catalog
+from lowbit.compressor_names import HISTORICAL, as_variants
 from lowbit.config_errors import explain
+from lowbit.config_exchange import no_effect
 from lowbit.errors import UserError
 from lowbit.spec import RunSpec
 
@@ -28,8 +31,17 @@ _FAMILIES = {
     "surrogate": "surrogates",
     "problem": "problems",
     "estimator": "estimators",
+    "compressor": "compressors",
+    "feedback": "feedback",
+    "scheme": "schemes",
 }
 _ALIASES = {"softmax.temperature": "--temperature"}
+_FURTHER = {
+    "context": "--seq-length",
+    "exchange.ranks": "--ranks",
+    "exchange.density": "--density",
+    "exchange.pipeline": "--use-pipeline",
+}
 _RENAMED = {
     "loss.scale": "--loss-scale",
     "reference.epsilon": "--reference-epsilon",
@@ -38,7 +50,7 @@ _RENAMED = {
     "rates.high": "--rates-high",
     "rates.points": "--rates-points",
 }
-_OLD_NAMES = {"softmax": {"standard": "base_e"}}
+_OLD_NAMES = {"softmax": {"standard": "base_e"}, "compressor": HISTORICAL}
 _ELSEWHERE = {"dataset", "axes", "descent", "networks"}  # flags of the commands themselves, or for spec files alone
 
 
@@ -88,7 +100,7 @@ def _add(group: Any, place: str, flags: list[str], annotation: Any, text: str, d
 def _add_variant(group: Any, place: str, text: str) -> None:
     slot = place.rpartition(".")[2]
     family = _FAMILIES[slot]
-    names = [*_OLD_NAMES.get(slot, {}), *catalog.available(family)]
+    names = list(dict.fromkeys([*_OLD_NAMES.get(slot, {}), *catalog.available(family)]))
     _add(group, f"{place}.name", [f"--{slot}"], typing.Literal[tuple(names)], text or f"Variant of {family}.", None)
     users: dict[str, dict[str, catalog.Setting]] = {}
     for name in catalog.available(family):
@@ -131,12 +143,21 @@ def _add_model(parser: argparse.ArgumentParser, model: type[BaseModel], prefix: 
             continue
         if name in _FAMILIES:
             _add_variant(group, place, field.description or "")
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            _add_model(parser, field.annotation, f"{place}.", name)
+        elif nested := _nested(field.annotation):
+            _add_model(parser, nested, f"{place}.", name)
         else:
-            flag = _RENAMED.get(place, f"--{name.replace('_', '-')}")
+            flag = _RENAMED.get(place, f"--{'exchange.' if prefix == 'exchange.' else ''}{name.replace('_', '-')}")
+            flags = [f for f in (_FURTHER.get(place), flag) if f]
             default = ... if field.is_required() else field.default
-            _add(group, place, [flag], field.annotation, field.description or "", default)
+            _add(group, place, flags, field.annotation, field.description or "", default)
+
+
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    """The model of a field that holds one, or may."""
+    for member in (annotation, *typing.get_args(annotation)):
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            return member
+    return None
 
 
 def spec_from(given: dict[str, Any], **fixed: Any) -> RunSpec:
@@ -146,16 +167,22 @@ def spec_from(given: dict[str, Any], **fixed: Any) -> RunSpec:
         UserError: for values that the spec does not take.
     """
     raw = {**given, **fixed}
-    for slot, names in _OLD_NAMES.items():
-        chosen = raw.get(slot, {})
-        if chosen.get("name") in names:
-            raw[slot] = {**chosen, "name": names[chosen["name"]]}
+    chosen = raw.get("softmax", {})
+    if chosen.get("name") in _OLD_NAMES["softmax"]:
+        raw["softmax"] = {**chosen, "name": _OLD_NAMES["softmax"][chosen["name"]]}
     raw["softmax"] = {"name": "base_e", **raw.get("softmax", {})}
     raw["model"] = {"name": "resnet18", **raw.get("model", {})}
     for slot, default in (("weight", "ternary_absmean"), ("activation", "none"), ("surrogate", "identity")):
         if slot in raw.get("quantization", {}):
             raw["quantization"][slot] = {"name": default, **raw["quantization"][slot]}
-    return validated(RunSpec, raw)
+    exchange = raw.get("exchange")
+    if exchange:
+        scheme = {"name": "allgather", **exchange.get("scheme", {})}
+        raw["exchange"] = {**as_variants(exchange), "scheme": scheme}
+    spec = validated(RunSpec, raw)
+    if faults := list(no_effect(spec.exchange, exchange)):
+        raise UserError("\n".join(faults))
+    return spec
 
 
 def spec_of(model: type[Spec], text: str) -> Spec:

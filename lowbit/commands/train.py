@@ -3,6 +3,16 @@
   python -m lowbit train --dataset digits --model vit --model.depth 4 --softmax base2 --epochs 5
   python -m lowbit train --spec results/softmax/digits_vit/base2/seed0/spec.json
 
+Several processes that exchange compressed gradients (docs/distributed.md):
+
+  python -m lowbit train --model resnet18 --dataset digits --compressor hggtopk --density 0.05 --log-interval 10
+  python -m lowbit train --model gpt --dataset stdlib_text --compressor topk --no-use-pipeline --seq-length 35
+  python -m lowbit train --model resnet18 --dataset digits --exchange.method bf16
+
+Any of --ranks, --compressor, --density, --use-pipeline and --exchange.* asks for it. --batch-size is the whole batch,
+of which every process takes its share. --compressor also knows the names of the field's code: topk2, gaussian2 and
+randomk keep nothing of what they do not send, randomkec does.
+
 A dataset that needs no download is prepared on the way. An interrupted run goes on when the same command is given
 again.
 """
@@ -11,6 +21,10 @@ import argparse
 import functools
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lowbit.spec import RunSpec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="GPUs that the scheduler granted; fewer than the run needs is an error",
     )
     paths.add_argument(
+        "--log-interval",
+        "--log_interval",
+        type=_count,
+        metavar="N",
+        help="print a line every N steps: loss, where the time goes, bytes sent; without --spec also sets --log-every",
+    )
+    paths.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -59,7 +80,6 @@ def run(args: argparse.Namespace) -> int:
     data_folder = args.data_folder or Path("results/data") / spec.dataset
     _prepare_if_possible(spec.dataset, data_folder, args.data_root)
 
-    from lowbit.train.observers import observers_of
     from lowbit.train.run import Interrupted, execute
 
     train = execute
@@ -70,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     elif spec.exchange:
         from lowbit.train.launch import launch as train
     try:
-        summary = train(spec, folder, data_folder, resume=args.resume, observers=observers_of)
+        summary = train(spec, folder, data_folder, resume=args.resume, observers=functools.partial(_observers, args))
     except Interrupted as stop:
         print(f"{folder}: {stop}")
         return stop.exit_status
@@ -80,7 +100,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _spec(args: argparse.Namespace):
+def _observers(args: argparse.Namespace, spec: "RunSpec", work: Path) -> list:
+    """The observers that the spec asks for, and a line every so many steps if the command does."""
+    from lowbit.train.listeners.step_log import StepLog
+    from lowbit.train.observers import observers_of
+
+    return [*observers_of(spec, work), *([StepLog(args.log_interval)] if args.log_interval else [])]
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _spec(args: argparse.Namespace) -> "RunSpec":
     from lowbit.commands._flags import spec_from, spec_of
     from lowbit.errors import UserError
     from lowbit.spec import RunSpec
@@ -88,11 +123,21 @@ def _spec(args: argparse.Namespace):
     if not args.spec_text:
         dataset = args.dataset or "digits"
         model = args.spec.get("model", {}).get("name", "resnet18")
-        softmax = args.spec.get("softmax", {}).get("name", "base_e")
-        return spec_from({"task": f"{dataset}_{model}", "arm": softmax} | args.spec, dataset=dataset)
+        arm = _arm(args.spec.get("exchange")) or args.spec.get("softmax", {}).get("name", "base_e")
+        given = {"task": f"{dataset}_{model}", "arm": arm} | args.spec
+        if args.log_interval:
+            given["record"] = {"log_every": args.log_interval, **given.get("record", {})}
+        return spec_from(given, dataset=dataset)
     if args.spec or args.dataset:
         raise UserError("--spec is complete: give no other flags of the spec with it, or edit a copy of the file")
     return spec_of(RunSpec, args.spec_text)
+
+
+def _arm(exchange: dict | None) -> str | None:
+    """Name of a run by its exchange of gradients."""
+    if not exchange or exchange.get("method", "sparse") != "sparse":
+        return exchange and exchange["method"]
+    return f"{exchange.get('compressor', {}).get('name', 'hggtopk')}-{exchange.get('density', 0.01)}"
 
 
 def _prepare_if_possible(dataset: str, folder: Path, root: Path | None) -> None:

@@ -16,25 +16,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lowbit import catalog
+from lowbit.compressor_names import HISTORICAL
 from lowbit.compressors._base import Compressor, Sparse, entries_of
 from lowbit.compressors._session import GradientCompressor
 from lowbit.errors import SettingError
 
 __all__ = ["HISTORICAL", "Compressor", "GradientCompressor", "Sparse", "compressors", "entries_of", "make"]
-
-HISTORICAL: dict[str, tuple[dict[str, Any], str]] = {
-    "none": ({"name": "none"}, "none"),
-    "topk": ({"name": "topk"}, "residual"),
-    "topk2": ({"name": "topk"}, "none"),
-    "gaussian": ({"name": "gaussian"}, "residual"),
-    "gaussian2": ({"name": "gaussian", "adjustments": 5}, "none"),
-    "randomk": ({"name": "randomk"}, "none"),
-    "randomkec": ({"name": "randomk"}, "residual"),
-    "dgcsampling": ({"name": "dgcsampling"}, "residual"),
-    "redsync": ({"name": "redsync"}, "residual"),
-    "hggtopk": ({"name": "hggtopk"}, "residual"),
-}
-"""Name -> a compressor and the name of a feedback."""
 
 
 def make(name: str, feedback: dict[str, Any] | None = None, **settings: Any) -> GradientCompressor:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from lowbit import catalog
 from lowbit.commands import train
+from lowbit.errors import UserError
 from lowbit.spec import RunSpec
 
 SLOTS = {
@@ -19,7 +20,20 @@ SLOTS = {
     "quantization.weight": "quantizers",
     "quantization.activation": "quantizers",
     "quantization.surrogate": "surrogates",
+    "exchange.compressor": "compressors",
+    "exchange.feedback": "feedback",
+    "exchange.scheme": "schemes",
 }
+# Settings that fit no run by themselves: flags that make room for them, and another value.
+FITTING = {
+    "exchange.warmup": (["--exchange.warmup-epochs", "1", "--exchange.warmup", "0.9"], [0.5, 0.25]),
+    "exchange.warmup_epochs": (["--exchange.warmup", "0.5", "--exchange.warmup-epochs", "1"], 2.5),
+    "exchange.ranks_per_node": (["--ranks", "4"], 2),
+    "exchange.matrix_rank": (["--exchange.method", "powersgd"], 2),
+    "exchange.feedback.workers": (["--feedback", "momentum_correction"], 3),
+    "exchange.feedback.clip": (["--feedback", "momentum_correction", "--feedback.workers", "2"], 2.5),
+}
+REFUSED = {"exchange.feedback.warmup"}  # `exchange.warmup` is the one that acts
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,16 +50,20 @@ def leaves(model: type[BaseModel] = RunSpec, prefix: str = "") -> Iterator[tuple
     """(dotted place, annotation, variant that has it or "") of everything that a spec can hold."""
     for name, field in model.model_fields.items():
         place = f"{prefix}{name}"
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from leaves(field.annotation, f"{place}.")
-        elif place in SLOTS:
+        if place in SLOTS:
             family = SLOTS[place]
             yield f"{place}.name", typing.Literal[catalog.available(family)], ""
             for variant in catalog.available(family):
                 for key, setting in catalog.signature(family, variant).items():
                     yield f"{place}.{key}", setting.annotation, variant
+        elif models := [m for m in (field.annotation, *typing.get_args(field.annotation)) if _is_model(m)]:
+            yield from leaves(models[0], f"{place}.")
         else:
             yield place, field.annotation, ""
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 LEAVES = list(leaves())
@@ -62,6 +80,7 @@ def at(spec: RunSpec, place: str) -> Any:
 def test_walk_finds_the_fields():
     """The walk of these tests against the dump of a spec: both must know every field."""
     dumped: set[str] = set()
+    fields = {place for place, _, _ in LEAVES}
 
     def collect(value: Any, place: str) -> None:
         if isinstance(value, dict):
@@ -70,8 +89,8 @@ def test_walk_finds_the_fields():
         else:
             dumped.add(place)
 
-    collect(spec_of("--model", "vit").model_dump(mode="json"), "")
-    assert dumped <= {place for place, _, _ in LEAVES}
+    collect(spec_of("--model", "vit", "--ranks", "2").model_dump(mode="json"), "")
+    assert dumped <= fields
     assert len(dumped) > 50
 
 
@@ -99,17 +118,24 @@ def another(annotation: Any, value: Any) -> Any:
 
 @pytest.mark.parametrize(("place", "annotation", "variant"), LEAVES, ids=[f"{p}-{v}" for p, _, v in LEAVES])
 def test_flag_sets_its_field_and_no_other(place, annotation, variant):
+    if place in REFUSED:
+        return
     slot = place.rpartition(".")[0]
     chosen = [f"--{slot.rpartition('.')[2]}", variant] if variant else []
+    if place.startswith("exchange.") and not variant:
+        chosen = ["--ranks", "2"]
+    chosen, fixed = FITTING.get(place, (chosen, None))
+    if place.startswith("exchange."):
+        chosen = [*chosen, "--arm", "a"]
     before = spec_of(*chosen)
-    value = another(annotation, at(before, place))
+    value = fixed or another(annotation, at(before, place))
     if "base" in place:
         value = 3.5
     flag = FLAGS[place].option_strings[0]
     if annotation is bool:
         given = [flag if value else flag.replace("--", "--no-", 1)]
     elif isinstance(value, list):
-        given = [flag, *value]
+        given = [flag, *map(str, value)]
     else:
         given = [flag, str(value)]
     after = spec_of(*chosen, *given)
@@ -123,7 +149,7 @@ def test_flag_sets_its_field_and_no_other(place, annotation, variant):
 def _has(spec: RunSpec, place: str) -> bool:
     try:
         at(spec, place)
-    except KeyError:
+    except (KeyError, TypeError):
         return False
     return True
 
@@ -161,6 +187,16 @@ HISTORICAL = {
     "--save_checkpoints": ("record.save_checkpoints", True),
     "--wandb": ("record.wandb", True),
     "--gradient-accumulation-steps 4": ("train.gradient_accumulation_steps", 4),
+    "--compressor hggtopk --density 0.05 --use-pipeline": ("exchange.density", 0.05),
+    "--compressor hggtopk": ("exchange.compressor.name", "hggtopk"),
+    "--compressor topk2": ("exchange.feedback.name", "none"),
+    "--compressor gaussian2": ("exchange.compressor.adjustments", 5),
+    "--compressor randomkec": ("exchange.feedback.name", "residual"),
+    "--use-pipeline": ("exchange.pipeline", True),
+    "--no-use-pipeline": ("exchange.pipeline", False),
+    "--ranks 3": ("exchange.ranks", 3),
+    "--seq-length 35": ("context", 35),
+    "--log-interval 10": ("record.log_every", 10),
     "--gradient_accumulation_steps 4": ("train.gradient_accumulation_steps", 4),
 }
 
@@ -186,6 +222,11 @@ def test_names_of_a_run_follow_what_it_is_unless_given():
     assert (spec.study, spec.task, spec.arm) == ("by_hand", "cifar10_vit", "standard")
     spec = spec_of("--study", "s", "--task", "t", "--arm", "a", "--seed", "3")
     assert spec.path == "s/t/a/seed3"
+
+
+def test_a_setting_without_effect_is_refused():
+    with pytest.raises(UserError, match=r"exchange\.density: has no effect with method bf16"):
+        spec_of("--exchange.method", "bf16", "--density", "0.1")
 
 
 def test_patterns_may_be_several_or_none():

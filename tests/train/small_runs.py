@@ -35,7 +35,8 @@ def changed(spec: RunSpec, **settings: Any) -> RunSpec:
     """The spec with other settings; mappings are laid over those it has."""
     raw = spec.model_dump(mode="json")
     for key, value in settings.items():
-        raw[key] = {**raw[key], **value} if isinstance(value, dict) and "name" not in value else value
+        nested = isinstance(value, dict) and "name" not in value and raw[key] is not None
+        raw[key] = {**raw[key], **value} if nested else value
     return RunSpec.model_validate(raw)
 
 
@@ -80,7 +81,7 @@ def until(events: Iterator[Event], step: int) -> Iterator[Event]:
 
 def lasting(record: dict[str, Any]) -> dict[str, Any]:
     """A record without what differs between two runs of the same spec."""
-    return {key: value for key, value in record.items() if key not in VOLATILE}
+    return {k: value for k, value in record.items() if k not in VOLATILE and not k.endswith("_seconds")}
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
