@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     claim(spec.gpus if world == 1 else 0, args.gpus_granted)
     folder = args.folder or Path("results/by_hand") / f"{spec.task}-{spec.arm}" / f"seed{spec.seed}"
     data_folder = args.data_folder or Path("results/data") / spec.dataset
-    _prepare_if_possible(spec.dataset, data_folder, args.data_root)
+    prepare_if_possible(spec.dataset, data_folder, args.data_root)
 
     from lowbit.train.run import Interrupted, execute
 
@@ -123,7 +123,7 @@ def _spec(args: argparse.Namespace) -> "RunSpec":
     if not args.spec_text:
         dataset = args.dataset or "digits"
         model = args.spec.get("model", {}).get("name", "resnet18")
-        arm = _arm(args.spec.get("exchange")) or args.spec.get("softmax", {}).get("name", "base_e")
+        arm = arm_of(args.spec.get("exchange")) or args.spec.get("softmax", {}).get("name", "base_e")
         given = {"task": f"{dataset}_{model}", "arm": arm} | args.spec
         if args.log_interval:
             given["record"] = {"log_every": args.log_interval, **given.get("record", {})}
@@ -133,14 +133,14 @@ def _spec(args: argparse.Namespace) -> "RunSpec":
     return spec_of(RunSpec, args.spec_text)
 
 
-def _arm(exchange: dict | None) -> str | None:
+def arm_of(exchange: dict | None) -> str | None:
     """Name of a run by its exchange of gradients."""
     if not exchange or exchange.get("method", "sparse") != "sparse":
         return exchange and exchange["method"]
     return f"{exchange.get('compressor', {}).get('name', 'hggtopk')}-{exchange.get('density', 0.01)}"
 
 
-def _prepare_if_possible(dataset: str, folder: Path, root: Path | None) -> None:
+def prepare_if_possible(dataset: str, folder: Path, root: Path | None) -> None:
     """Prepare a dataset whose variant needs no settings; others are prepared by their own command."""
     from lowbit import catalog
     from lowbit.errors import UserError

@@ -17,6 +17,7 @@ from torch.distributed.algorithms.ddp_comm_hooks import debugging_hooks, default
 from torch.nn.parallel import DistributedDataParallel
 
 from lowbit import catalog
+from lowbit.distributed.powersgd_memory import PowerSgdMemory
 from lowbit.errors import SettingError
 
 _HOOKS = {
@@ -39,7 +40,8 @@ class TorchHook:
         messages: of those rings so far.
     """
 
-    def __init__(self, name: str, group: dist.ProcessGroup, settings: dict[str, Any]):
+    def __init__(self, name: str, model: DistributedDataParallel, settings: dict[str, Any]):
+        group = model.process_group
         self.sent_bytes = 0
         self.wire_bytes = 0
         self.sent_entries = 0
@@ -47,6 +49,9 @@ class TorchHook:
         self._name, self._hook, self._world = name, _HOOKS[name], dist.get_world_size(group)
         self._state = powerSGD_hook.PowerSGDState(group, **settings) if name == "powersgd" else group
         self._sent_before = 0
+        self._memory = None
+        if name == "powersgd":
+            self._memory = PowerSgdMemory(self._state, {id(p): n for n, p in model.module.named_parameters()})
         # Its later messages are sent from callbacks, which gloo runs in no order that all ranks share.
         self._one_at_a_time = name == "powersgd" and dist.get_backend(group) == "gloo"
 
@@ -54,7 +59,8 @@ class TorchHook:
         """Count a bucket and hand it on."""
         buffer = bucket.buffer()
         length, width, compressing = buffer.numel(), buffer.itemsize, False
-        if self._name == "powersgd":
+        if self._memory is not None:
+            self._memory.arrange(bucket)
             compressing, before = self._state.iter >= self._state.start_powerSGD_iter, self._numbers()
         future = self._hook(self._state, bucket)
         if self._one_at_a_time:
@@ -71,11 +77,13 @@ class TorchHook:
         return future
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What this rank keeps between steps: nothing."""
-        return {}
+        """What this rank keeps between steps: nothing but with PowerSGD."""
+        return {} if self._memory is None else self._memory.state_dict()
 
-    def load_state_dict(self, *states: Mapping[str, Tensor]) -> None:
-        """Go on from a checkpoint."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what this rank kept, in as many ranks as then."""
+        if self._memory is not None:
+            self._memory.load_state_dict(state)
 
     def _numbers(self) -> int:
         return self._state.total_numel_after_compression
@@ -96,6 +104,6 @@ def register_torch_hook(model: DistributedDataParallel, name: str, **settings: A
         raise SettingError(f"hook {name!r}: {catalog.suggestion(name, _HOOKS)}")
     if settings and name != "powersgd":
         raise SettingError(f"hook {name}: takes no settings, got {', '.join(settings)}; leave them out")
-    hook = TorchHook(name, model.process_group, settings)
+    hook = TorchHook(name, model, settings)
     model.register_comm_hook(hook, TorchHook.on_bucket)
     return hook

@@ -177,17 +177,20 @@ class DataParallel:
 
     def recall(self, folder: Path, step: int | None) -> bool:
         """Go on from what all ranks kept after a step; False on all of them where one cannot read its file."""
-        states: list[dict[str, Tensor]] = []
+        own, world = self.run.ranks.rank, self.run.ranks.world
         readable = step is not None
+        states: list[dict[str, Tensor]] = []
         if readable and self.hook.state_dict():
             try:
-                for rank in range(self.run.ranks.world):
-                    own = rank == self.run.ranks.rank  # of the others only who they are
-                    states.append(load_weights(_file(folder, rank, step), lambda name, own=own: own or "/" not in name))
+                # A sparse hook is told who the other ranks were, without what they kept.
+                needed = range(world) if isinstance(self.hook, SparseHook) else [own]
+                for rank in needed:
+                    mine = rank == own
+                    states.append(load_weights(_file(folder, rank, step), lambda n, mine=mine: mine or "/" not in n))
             except CheckpointError as error:
                 log.warning("%s; starting from step 0", error)
                 readable = False
-        if self._how_many(readable) < self.run.ranks.world:
+        if self._how_many(readable) < world:
             return False
         if states:
             self.hook.load_state_dict(*states)
