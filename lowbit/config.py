@@ -117,8 +117,8 @@ class Config(Settings):
         return self._run("pretrain", task_name, "pretrain", self._task_of_arm(task_name, overrides), seed)
 
     def _traced(self, task_name: str, overrides: dict[str, Any], seed: int) -> RunSpec:
-        """The run whose gradients are recorded."""
-        task = self._task_of_arm(task_name, merged(overrides, {"start": "scratch"}))
+        """The run whose gradients are recorded, in one process."""
+        task = self._task_of_arm(task_name, {**overrides, "start": "scratch", "exchange": None})
         return self._run("traces", task_name, "trace", task, seed)
 
     def _network(self, task_name: str) -> RunSpec:

@@ -8,6 +8,7 @@ import pytest
 
 from lowbit import catalog
 from lowbit.errors import SettingError
+from lowbit.spec import RunSpec
 
 
 def test_available_lists_files_without_private_ones():
@@ -83,3 +84,23 @@ def test_a_digest_sees_what_is_imported(package_copy):
     forget()
     assert catalog.digest("softmaxes/base2.py") != before[0]
     assert catalog.digest("quantizers/none.py") == before[1]
+
+
+def test_a_run_depends_on_its_own_exchange_alone():
+    def files(exchange):
+        run = RunSpec(model={"name": "vit"}, exchange=exchange)
+        return {str(path.relative_to(catalog.PACKAGE)) for path in catalog.sources(*run.code)}
+
+    alone, topk, hggtopk = files(None), files({"compressor": {"name": "topk"}}), files({})
+    assert topk ^ hggtopk == {"compressors/topk.py", "compressors/hggtopk.py"}
+    dense = files({"method": "allreduce"})
+    assert topk - dense == {"compressors/topk.py", "feedback/residual.py", "schemes/allgather.py"}
+    assert "distributed/ddp_hook.py" in dense
+    assert not [name for name in alone if name.startswith(("compressors", "distributed", "feedback", "schemes"))]
+
+
+def test_a_run_in_several_processes_asks_for_all_of_them():
+    run = RunSpec(model={"name": "vit"}, exchange={"ranks": 3}, threads=2, device="cuda")
+    assert (run.cores, run.gpus) == (6, 3)
+    alone = RunSpec(model={"name": "vit"}, threads=2)
+    assert (alone.cores, alone.gpus) == (2, 0)

@@ -165,6 +165,8 @@ def _await(processes: list, pipes: list[Connection]) -> list[Told]:
                 # Others wait for one that has failed, and have little left to do after the first has published.
                 if ends is None and (rank == 0 or told[rank].failed):
                     ends = time.monotonic() + GRACE_SECONDS
+                if signals and told[rank].lost:  # it was not yet ready to save
+                    raise Interrupted(signals[0])
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
