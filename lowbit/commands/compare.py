@@ -10,6 +10,7 @@ before is not trained again; the same command goes on after an interruption. Int
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,8 @@ def row_of(method: str, seed: int, summary: dict[str, Any]) -> dict[str, Any]:
     """What is told of a run: its metric on the test split, seconds and bytes of a step, share of compression in it."""
     told = summary["exchange"]
     seconds = told["seconds"]
+    silent = _HOOKS.get(method) in ("fp16", "bf16", "powersgd")  # they do not tell what compression takes
+    compression = math.nan if silent else seconds["compress"] + seconds["decompress"]
     return {
         "method": method,
         "seed": seed,
@@ -142,7 +145,7 @@ def row_of(method: str, seed: int, summary: dict[str, Any]) -> dict[str, Any]:
         "step_seconds": seconds["step"],
         "wire_bytes": told["wire_bytes"] / told["steps"],
         "relative_bytes": told["wire_bytes"] / told["dense_wire_bytes"],
-        "overhead_share": (seconds["compress"] + seconds["decompress"]) / seconds["step"],
+        "overhead_share": compression / seconds["step"],
     }
 
 
@@ -159,5 +162,6 @@ def table_of(rows: list[dict[str, Any]]) -> list[str]:
         of_seeds = np.array([[row[c] for c in _COLUMNS] for row in rows if row["method"] == method])
         (value, step, sent, relative, overhead), low, high = band(of_seeds)
         known = f"{value:.4f}" + (f" [{low[0]:.4f}, {high[0]:.4f}]" if len(of_seeds) > 1 else "")
-        lines.append(f"{method:<16} {known:>28} {1e3 * step:10.1f} {sent:13.0f} {relative:9.2%} {overhead:9.1%}")
+        share = "not told" if math.isnan(overhead) else f"{overhead:.1%}"
+        lines.append(f"{method:<16} {known:>28} {1e3 * step:10.1f} {sent:13.0f} {relative:9.2%} {share:>9}")
     return lines
