@@ -33,7 +33,7 @@ from lowbit.train.parallel import Ranks
 
 log = logging.getLogger("lowbit")
 
-WAIT_SECONDS = 45.0
+WAIT_SECONDS = 30.0
 """Longest wait for other ranks in an exchange: longer than what one does alone between steps, such as saving."""
 
 _THREAD = ("compress", "communicate", "decompress")

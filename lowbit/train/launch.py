@@ -29,7 +29,7 @@ from lowbit.spec import RunSpec
 from lowbit.train.data_parallel import DataParallel
 from lowbit.train.run import Interrupted, execute
 
-GRACE_SECONDS = 30.0
+GRACE_SECONDS = 20.0
 """Left to the other ranks once one has failed; finding out who is missing takes them seconds."""
 _PATIENCE = timedelta(minutes=5)  # of sums between steps: longer than evaluation or saving on one rank alone
 
