@@ -83,6 +83,7 @@ class DataParallel:
         )
         self.hook = _hook(self.model, settings, run.batches.steps_per_epoch)
         self._counted = self._counters()
+        self._entries = sum(p.numel() for p in run.state.model.parameters() if p.requires_grad)
         run.ranks = WatchedRanks(run.ranks.rank, run.ranks.world, lost=self.lost)
 
     @property
@@ -137,10 +138,6 @@ class DataParallel:
             "entries_sent": entries / compressing / self._entries,
             **{f"{name}_seconds": value for name, value in seconds.items()},
         }
-
-    @property
-    def _entries(self) -> int:
-        return sum(p.numel() for p in self.run.state.model.parameters() if p.requires_grad)
 
     def _counters(self) -> tuple[float, ...]:
         """Bytes, entries and messages that this rank has sent so far, and seconds of its thread."""

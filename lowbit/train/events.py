@@ -59,7 +59,8 @@ class StepsFinished:
         records: one per step: step, epoch, loss, accuracy (and perplexity for text), lr, weight_decay, gradient_norm
             (before clipping), clipped, samples (or tokens) in the step; the last one of the window also has
             samples_per_second (or tokens_per_second), memory_bytes and, for a quantized model, zero_fraction and
-            flip_rate (fraction of codes changed per step since the last window).
+            flip_rate (fraction of codes changed per step since the last window). Where ranks exchange gradients, each
+            also has wire_bytes, messages, entries_sent and seconds of the parts of a step: docs/distributed.md.
     """
 
     records: tuple[dict[str, Any], ...]
