@@ -75,6 +75,7 @@ class DataParallel:
         self.clock = Clock(run.spec.device)
         self.asked: Callable[[], tuple[int, bool]] = lambda: (0, False)
         self.stopping = self.saving = False
+        run.ranks.sum(torch.zeros((), device=run.spec.device))  # rank 0 may have waited for the folder of the run
         self.model = DistributedDataParallel(
             run.state.model,
             forward_sync_buffers=False,  # `align_buffers` does it where they are read
@@ -101,7 +102,7 @@ class DataParallel:
         return contextlib.nullcontext() if last else self.model.no_sync()
 
     def told(self) -> dict[str, Any]:
-        """What this rank alone knows of the step that ends, in the order of `_COUNTED`, and its stamps."""
+        """What this rank alone knows of the step that ends, in the order of `_counters`, and its stamps."""
         before, self._counted = self._counted, self._counters()
         step = [now - then for now, then in zip(self._counted, before, strict=True)]
         return {"counted": step, "laps": self.clock.laps}
