@@ -22,6 +22,7 @@ include: "rules/transfer.smk"
 include: "rules/estimator.smk"
 include: "rules/compressor.smk"
 include: "rules/aggregate.smk"
+include: "rules/exchange.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 

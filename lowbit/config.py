@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from lowbit import catalog, config_compression, config_probes
 from lowbit.catalog import Settings
 from lowbit.compression_spec import CompressionSpec, TraceSpec
-from lowbit.config_arms import kind_of, laid_over, mismatch, no_effect
+from lowbit.config_arms import AXES, faults_of_points, kind_of, laid_over, mismatch, no_effect
 from lowbit.config_compression import CompressorStudy
 from lowbit.config_errors import ConfigError, explain
 from lowbit.config_files import as_overlay, merged, read_yaml
@@ -25,7 +25,7 @@ from lowbit.probe_spec import ProbeSpec
 from lowbit.spec import RunSpec, Task, Trainable
 
 AnyRun = RunSpec | ProbeSpec | CompressionSpec
-TRAINING_STUDIES = ("softmax", "transfer")
+TRAINING_STUDIES = ("softmax", "transfer", "exchange")
 """Names that a study that trains may have: each has its rule, claims and figures."""
 
 
@@ -93,7 +93,7 @@ class Config(Settings):
             return config_compression.runs_of(name, study, self._traced, self.resolved_device)
         runs = []
         for task_name, repeats in study.tasks.items():
-            for arm_name, arm in study.arms.items():
+            for arm_name, arm in study.points.items():
                 if task_name in arm.get("tasks", study.tasks):
                     task = self._task_of_arm(task_name, arm)
                     runs += [self._run(name, task_name, arm_name, task, seed) for seed in range(repeats.seeds)]
@@ -160,9 +160,12 @@ class Config(Settings):
             for control, target in study.controls.items():
                 referred |= {f"controls (the control {control})": control, f"controls.{control}": target}
             for key, arm in referred.items():
-                if arm not in study.arms:
-                    yield f"{place}.{key}: no such arm {arm!r}; {catalog.suggestion(arm, study.arms)}"
+                if arm not in study.points:
+                    yield f"{place}.{key}: no such arm {arm!r}; {catalog.suggestion(arm, study.points)}"
+            yield from (f"{place}.arms.{fault}" for fault in faults_of_points(study.arms))
             for arm_name, arm in study.arms.items():
+                axes = config_probes.faults_of_axis_names(arm.get("axes", {}), AXES)
+                yield from (f"{place}.arms.{arm_name}.axes.{fault}" for fault in axes)
                 for task in arm.get("tasks", ()):
                     if task not in study.tasks:
                         yield f"{place}.arms.{arm_name}.tasks: {task!r} {catalog.suggestion(task, study.tasks)}"
@@ -173,7 +176,7 @@ class Config(Settings):
         tasks_by_fault: dict[str, list[str]] = {}
         for task_name in study.tasks:
             seen: dict[str, str] = {}
-            for arm_name, arm in study.arms.items():
+            for arm_name, arm in study.points.items():
                 if task_name in arm.get("tasks", study.tasks):
                     for fault in self._faults_of_arm(f"studies.{name}.arms.{arm_name}", task_name, arm_name, arm, seen):
                         tasks_by_fault.setdefault(fault, []).append(task_name)
@@ -188,6 +191,8 @@ class Config(Settings):
             return
         dataset = self.datasets[self.tasks[task_name].dataset].name
         yield from (f"{place}.{fault}" for fault in no_effect(task, arm, dataset))
+        if place.startswith("studies.exchange.") and task.exchange is None:
+            yield f"{place}: trains in one process; give the arm or its task `exchange: {{ranks: 2}}`"
         twin = seen.setdefault(task.model_dump_json(), arm_name)
         if twin != arm_name:
             advice = "change it, remove it, or restrict it with `tasks: [...]`"

@@ -1,10 +1,13 @@
-"""Arms as partial tasks: how they are laid over a task, and which of their settings could not change its result."""
+"""Arms as partial tasks: their axes, how they are laid over a task, and which settings could not change its result."""
 
+import itertools
+import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from lowbit import catalog, config_exchange
-from lowbit.spec import Task
+from lowbit.spec import NAME_PATTERN, Task, Trainable
 
 _IMAGES_ONLY = ("mixup", "crop_padding", "horizontal_flip")
 _KINDS = {"ImageModel": "images", "ImageDataset": "images", "TextModel": "text", "TextDataset": "text"}
@@ -17,6 +20,38 @@ _NEEDS = {
     "step_factor": ("scheduler", ("step", "two_stage")),
     "final_lr_fraction": ("scheduler", ("cosine", "linear")),
 }
+AXES = tuple(f"{name}." for name in Trainable.model_fields)
+"""What an axis of an arm of training may begin with."""
+
+
+def points(arms: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Arms at every point of their axes: a name of its own, and the partial task.
+
+    Example:
+        >>> list(points({"topk": {"axes": {"exchange.density": [0.01]}}}))
+        [('topk-density0.01', {'exchange': {'density': 0.01}})]
+    """
+    for name, arm in arms.items():
+        axes = arm.get("axes", {})
+        for values in itertools.product(*axes.values()):
+            words, point = [name], {key: content for key, content in arm.items() if key != "axes"}
+            for place, value in zip(axes, values, strict=True):
+                *groups, setting = place.split(".")
+                words.append(setting + (f"{value:g}" if isinstance(value, float) else str(value).lower()))
+                nested: Any = {setting: value}
+                for group in reversed(groups):
+                    nested = {group: nested}
+                point = laid_over(point, nested)
+            yield "-".join(words), point
+
+
+def faults_of_points(arms: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Names that points of axes cannot have, as `arm: why`."""
+    counts = Counter(name for name, _ in points(arms))
+    for name, count in counts.items():
+        if count > 1 or not re.match(NAME_PATTERN, name):
+            why = "two arms have this name" if count > 1 else f"is no name of a folder, which is {NAME_PATTERN}"
+            yield f"{name}: {why} at a point of their axes; rename an arm, or make arms of the values"
 
 
 def laid_over(task: dict[str, Any], arm: dict[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,24 @@
 """Kinds of studies in the configuration, told apart by what they have: tasks, probes or traces."""
 
+import functools
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
+from lowbit import config_arms
 from lowbit.catalog import Settings
 from lowbit.config_compression import CompressorStudy
 from lowbit.config_probes import Name, ProbeStudy, without_null
+from lowbit.probe_spec import Axes
 from lowbit.variant import Count
+
+
+def _axes_of(arm: dict[str, Any]) -> dict[str, Any]:
+    """An arm whose axes, if it has any, are lists of plain values."""
+    try:
+        return arm | {"axes": TypeAdapter(Axes).validate_python(arm["axes"])} if "axes" in arm else arm
+    except ValidationError:
+        raise ValueError(f"axes: must name settings, each with a list of its values, got {arm['axes']!r}") from None
 
 
 class TaskInStudy(Settings):
@@ -22,14 +33,22 @@ class Study(Settings):
     tasks: Annotated[dict[Name, TaskInStudy], BeforeValidator(without_null)] = Field(
         description="Tasks and their number of seeds."
     )
-    arms: Annotated[dict[Name, dict[str, Any]], BeforeValidator(without_null)] = Field(
-        description="Arm name -> partial task; `tasks: [...]` in it restricts the arm to some tasks."
+    arms: Annotated[dict[Name, Annotated[dict[str, Any], AfterValidator(_axes_of)]], BeforeValidator(without_null)] = (
+        Field(
+            description="Arm name -> partial task; `tasks: [...]` in it restricts the arm to some tasks, "
+            "`axes: {exchange.density: [0.01, 0.1]}` makes an arm of each value, named arm-density0.01."
+        )
     )
     baseline: str = Field(description="Arm that the others are compared with.")
     treatment: str = Field(description="Arm whose claimed effect is under test.")
     controls: Annotated[dict[str, str], BeforeValidator(without_null)] = Field(
         {}, description="Arm -> arm whose runs it must reproduce bit for bit."
     )
+
+    @functools.cached_property
+    def points(self) -> dict[str, dict[str, Any]]:
+        """Every arm at every point of its axes."""
+        return dict(config_arms.points(self.arms))
 
 
 def kind_of_study(value: Any) -> str:

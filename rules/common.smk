@@ -39,7 +39,7 @@ REPORT = f"{RESULTS}/report.html"
 RUNS = {run.path: run for run in (*CONFIG.runs, *CONFIG.pretraining)} | {r.reference_path: r for r in CONFIG.references}
 TRACES = {trace.path: trace for trace in CONFIG.traces}
 STUDIES = tuple(CONFIG.studies)
-TRAINING = "|".join(CONFIG.training) or "none"
+TRAINING = "|".join(name for name in CONFIG.training if name not in FURTHER) or "none"
 
 
 def snakemake_arguments():
@@ -124,6 +124,18 @@ def gpus_for(study):
 def threads_for(study):
     """threads function: CPU threads of all processes of a run."""
     return lambda wildcards: run_of(study, wildcards).cores
+
+
+def threads_of_ranks(wildcards):
+    """threads function: those of all ranks of a run; on CPUs all cores, so that nothing runs beside a timed step."""
+    run = run_of("exchange", wildcards)
+    own = run.exchange.ranks * run.threads
+    return own if run.gpus else max(own, every_core(wildcards))
+
+
+def memory_of_ranks(wildcards, attempt):
+    """Main memory of a job of several ranks."""
+    return run_of("exchange", wildcards).exchange.ranks * memory_mb(wildcards, attempt)
 
 
 def memory_mb(wildcards, attempt):

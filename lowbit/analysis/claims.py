@@ -3,45 +3,8 @@
 Verdicts are never written here; `lowbit.analysis.verdicts` computes them.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
-from lowbit.analysis.design import Design
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """One claim about an arm of a study.
-
-    Args:
-        key: last part of the verdict's id.
-        text: the claim.
-        source: who claims it, and where.
-        measure: the measure of `comparisons.MEASURES` that settles it.
-        words: the measure in words.
-        rule: "less", "more": the treatment's measure is smaller, larger than the baseline's; "within": the two are
-            practically equal.
-        margin: practical equality in the measure's unit (for a log ratio, a fraction); 0 where any difference counts.
-        figure: the figure that shows it.
-        treatment: the arm that it is about; None for the study's treatment.
-        baseline: the arm that it is compared with; None for the study's baseline.
-    """
-
-    key: str
-    text: str
-    source: str
-    measure: str
-    words: str
-    rule: Literal["less", "more", "within"]
-    margin: float
-    figure: str
-    treatment: str | None = None
-    baseline: str | None = None
-
-    def arms(self, design: Design) -> tuple[str, str]:
-        """Treatment and baseline in a study."""
-        return self.treatment or design.treatment, self.baseline or design.baseline
-
+from lowbit.analysis import exchange_claims
+from lowbit.analysis.claim import Claim
 
 _GUIDE = "chaochao825/base2-softmax4training, EXPERIMENTS_GUIDE.md"
 _WORDS = "test accuracy, weights chosen on the validation split"
@@ -128,9 +91,13 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
             **_LARGER_ACCURACY,
         ),
     ),
+    "exchange": exchange_claims.CLAIMS,
 }
 """Claims by study. Arms and tasks of your own have comparisons and controls without being named here."""
 
 CONTROL_TEXT = "Arm {arm} reproduces arm {target}: every loss, gradient norm and final weight, to the last bit"
-CONTROL_SOURCE = "identity: softmax_b(z; T) = softmax_e(z ln(b) / T)"
-CONTROL_FIGURE = "effective_temperature"
+CONTROLS = {
+    "softmax": ("identity: softmax_b(z; T) = softmax_e(z ln(b) / T)", "effective_temperature"),
+    "exchange": ("identity: the same entries are added in the same order", "accuracy_by_density"),
+}
+"""Why arms are equal on paper, and the figure that shows them, by study."""

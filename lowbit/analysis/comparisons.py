@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from lowbit.analysis import exchanges
 from lowbit.analysis.claims import CLAIMS
 from lowbit.analysis.design import Design
 from lowbit.analysis.statistics import differences, equivalence, holm, paired
@@ -20,11 +21,13 @@ class Measure:
         margins: practical equality, widest first: half-widths in the unit of the difference; for a log ratio,
             fractions r that mean a ratio between 1 - r and 1 + r.
         tested: False for a measure that is shown but settles nothing.
+        reached: whether it says when a run reached a reference, which it may not have done.
     """
 
     unit: str
     margins: tuple[float, ...] = ()
     tested: bool = True
+    reached: bool = False
 
     @property
     def logarithmic(self) -> bool:
@@ -45,11 +48,19 @@ MEASURES: dict[str, Measure] = {
     "gradient_cv": Measure(unit="log ratio", margins=(0.10,)),
     "gradient_spike_percent": Measure(unit="points"),
     "gradient_variance": Measure(unit="log ratio", tested=False),
-    "steps_to_reference": Measure(unit="log ratio", margins=(0.05,)),
+    "steps_to_reference": Measure(unit="log ratio", margins=(0.05,), reached=True),
     "zero_fraction": Measure(unit="fraction"),
     "flip_rate": Measure(unit="log ratio"),
+    "step_seconds": Measure(unit="log ratio"),
+    "wire_percent": Measure(unit="% of dense", tested=False),
+    "overhead_percent": Measure(unit="% of a step", tested=False),
+    "kept_percent": Measure(unit="% of dense", tested=False),
+    "pipeline_saves_percent": Measure(unit="%", tested=False),
+    **{name: Measure(unit="log ratio", reached=True) for name in exchanges.SECONDS_TO_REFERENCE},
 }
-"""The raw variance of gradient norms is not tested: a factor on the loss alone changes it by the factor's square."""
+"""Those that the runs of a study have are compared.
+
+The raw variance of gradient norms is not tested: a factor on the loss alone changes it by the factor's square."""
 
 COLUMNS = (
     *("task", "arm", "baseline", "measure", "unit", "n", "mean", "sd", "low_90", "high_90", "low_95", "high_95"),
@@ -81,7 +92,7 @@ def comparisons_table(runs: pd.DataFrame, design: Design) -> pd.DataFrame:
             if arm != baseline and arm in arms and baseline in arms:
                 compared = pairs(runs, task, arm, baseline)
                 labels = {"task": task, "arm": arm, "baseline": baseline}
-                rows += [labels | _row(*compared, name) for name in MEASURES]
+                rows += [labels | _row(*compared, name) for name in MEASURES if name in runs]
     table = pd.DataFrame(rows, columns=COLUMNS)
     for column in ("p", "tost_p", "strict_tost_p"):
         family = table.groupby(["arm", "baseline", "measure"], sort=False)[column]
@@ -99,7 +110,7 @@ def _row(treated: pd.DataFrame, reference: pd.DataFrame, name: str) -> dict[str,
     for prefix, margin in zip(("", "strict_"), measure.margins, strict=False):
         row |= {f"{prefix}margin": margin, f"{prefix}tost_p": equivalence(d, *measure.bounds(margin))}
     censored = treated["censored"].ne("no").to_numpy() | reference["censored"].ne("no").to_numpy()
-    return row | {"tested": int(measure.tested), "censored": int(censored.sum()) if name == "steps_to_reference" else 0}
+    return row | {"tested": int(measure.tested), "censored": int(censored.sum()) if measure.reached else 0}
 
 
 def pairs(runs: pd.DataFrame, task: str, arm: str, baseline: str) -> tuple[pd.DataFrame, pd.DataFrame]:

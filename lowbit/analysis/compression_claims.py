@@ -4,24 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-
-@dataclass(frozen=True, kw_only=True)
-class Bound:
-    """A range that an estimate must lie in.
-
-    Args:
-        low: of the range.
-        high: of the range.
-    """
-
-    low: float = -math.inf
-    high: float = math.inf
-
-    def words(self, unit: str) -> str:
-        """In words."""
-        if math.isinf(self.high):
-            return f"at least {self.low:g} {unit}"
-        return f"at most {self.high:g} {unit}" if math.isinf(self.low) else f"{self.low:g} to {self.high:g} {unit}"
+from lowbit.analysis.claim import Bound
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,6 @@
-"""Verdicts of the compressor study: estimates held to the bounds that claims name.
+"""Verdicts of the compressor study: estimates held to the bounds that claims name, as `outcomes.held_to` does.
 
-*At least*, *at most*: supported when the 95 % interval lies on that side of the bound, refuted when it lies on the
-other, otherwise inconclusive; O(...) is an upper bound, of the slope. *Between*: supported when the 90 % interval lies
-inside (two one-sided tests at 5 %), refuted when the 95 % interval lies outside, otherwise inconclusive. One value
-decides nothing.
+O(...) is an upper bound, of the slope. One value decides nothing.
 
 What is averaged: speed, cases (density and input) of one size, as logarithms; the training step, rounds; slopes,
 densities and inputs; selections, seeds of the recorded run. A claim about a device that nothing was measured on, or
@@ -18,8 +15,9 @@ import pandas as pd
 
 from lowbit.analysis.compression_claims import CLAIMS, CompressorClaim
 from lowbit.analysis.compressions import FEW
+from lowbit.analysis.outcomes import NOT_MEASURED, held_to
 from lowbit.analysis.statistics import Paired, paired
-from lowbit.analysis.verdicts import INCONCLUSIVE, NOT_MEASURED, REFUTED, SUPPORTED, Verdict
+from lowbit.analysis.verdicts import Verdict
 
 STUDY = "compressor"
 TRACES = "recorded gradients"
@@ -82,14 +80,7 @@ def _values(claim: CompressorClaim, rows: pd.DataFrame) -> np.ndarray:
 
 def decide(claim: CompressorClaim, result: Paired) -> tuple[str, float]:
     """The verdict, and the level of the interval that decided."""
-    shown = math.log if claim.of == "speed" else float
-    low, high = (shown(end) if math.isfinite(end) else end for end in (claim.bound.low, claim.bound.high))
-    if result.high_95 < low or result.low_95 > high:
-        return REFUTED, 0.95
-    level = 0.95 if math.isinf(low) or math.isinf(high) else 0.90
-    ends = (result.low_95, result.high_95) if level == 0.95 else (result.low_90, result.high_90)
-    inside = low <= ends[0] and ends[1] <= high
-    return (SUPPORTED if inside else INCONCLUSIVE), level
+    return held_to(claim.bound, result, logarithmic=claim.of == "speed")
 
 
 def _note(claim: CompressorClaim, rows: pd.DataFrame, values: np.ndarray, result: Paired) -> str:
@@ -127,10 +118,9 @@ def _blank(claim: CompressorClaim, hardware: str, note: str) -> Verdict:
     task = {"cpu": "CPU", "cuda": "GPU"}.get(claim.device, TRACES)
     unit = _UNITS[claim.of]
     clock = {"cpu": ", in processor time", "cuda": ", until the device is done"}.get(claim.device, "")
-    finite = [end for end in (claim.bound.low, claim.bound.high) if math.isfinite(end)]
     return Verdict(
         id=f"{STUDY}/{task}/{claim.key}", study=STUDY, task=task, claim=claim.text, source=claim.source,
         measure=f"{_MEASURES.get(claim.of) or _SELECTIONS[claim.measure]}{clock}; {claim.arm}", unit=unit,
-        threshold=finite[0], bound=claim.bound.words(unit),
+        threshold=claim.bound.threshold, bound=claim.bound.words(unit),
         device=hardware, verdict=NOT_MEASURED, figure=f"figures/{STUDY}/{claim.figure}.png", note=note,
     )  # fmt: skip

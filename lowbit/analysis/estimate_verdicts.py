@@ -20,8 +20,9 @@ from scipy.stats import binomtest
 from lowbit.analysis.design import Design
 from lowbit.analysis.estimate_claims import CLAIMS, EstimateClaim
 from lowbit.analysis.estimate_comparisons import cross_fitted, difference
+from lowbit.analysis.outcomes import INCONCLUSIVE, NOT_MEASURED, REFUTED, SUPPORTED, WITHHELD
 from lowbit.analysis.statistics import Paired, holm, paired
-from lowbit.analysis.verdicts import INCONCLUSIVE, NOT_MEASURED, REFUTED, SUPPORTED, WITHHELD, Verdict
+from lowbit.analysis.verdicts import Verdict
 
 _ALPHA = 0.05
 

@@ -7,9 +7,11 @@ import math
 
 import pandas as pd
 
-from lowbit.analysis.claims import Claim
+from lowbit.analysis import exchanges
+from lowbit.analysis.claim import Claim
 from lowbit.analysis.comparisons import MEASURES, pairs, percent
 from lowbit.analysis.design import Design
+from lowbit.analysis.statistics import Paired
 
 
 def comparison(comparisons: pd.DataFrame, task: str, arms: tuple[str, str], measure: str) -> pd.Series | None:
@@ -56,8 +58,9 @@ def of_claim(
     alone, corrected = row[p_column(claim, row)], row[f"{p_column(claim, row)}_holm"]
     if alone < 0.05 <= corrected:
         parts.append(f"p = {alone:.3f} alone, {corrected:.3f} after Holm's correction over tasks")
-    if claim.measure == "steps_to_reference":
+    if MEASURES[claim.measure].reached:
         parts += _censoring(arms, task, row, runs)
+    parts += _link(claim, runs)
     if claim.measure == "gradient_dispersion":
         parts += _raw_variance(arms, task, runs, comparisons)
     parts += _scale_only_arms(design, task, claim, runs, comparisons)
@@ -66,6 +69,22 @@ def of_claim(
     if claim.measure.startswith("test_accuracy") and perplexity is not None and perplexity["n"]:
         parts.append(f"perplexity {estimate(perplexity)}")
     return "; ".join(parts)
+
+
+def of_bound(task: str, arm: str, result: Paired, runs: pd.DataFrame) -> str:
+    """The note of a verdict on one arm's measure."""
+    parts = ["one run: no interval, hence no verdict"] if result.n == 1 else []
+    row = runs[(runs["task"] == task) & (runs["arm"] == arm)].iloc[0]
+    if "ranks" in row:
+        parts.append(f"{row['ranks']} ranks, density {row['density']:g}, {row['sent_percent']:.2f} % of entries sent")
+    return "; ".join(parts)
+
+
+def _link(claim: Claim, runs: pd.DataFrame) -> list[str]:
+    """How a time that was not measured on its link was computed."""
+    if claim.measure not in exchanges.SECONDS_TO_REFERENCE[1:]:
+        return []
+    return [f"computed, not measured: {exchanges.COMPUTED}"]
 
 
 def _censoring(arms: tuple[str, str], task: str, row: pd.Series, runs: pd.DataFrame) -> list[str]:

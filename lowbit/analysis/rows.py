@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lowbit.analysis import measures, scales
+from lowbit.analysis import exchanges, measures, scales
 from lowbit.analysis.design import Design
 from lowbit.analysis.runs import Run
 from lowbit.variant import LN2, number
@@ -25,7 +25,7 @@ def runs_table(runs: Sequence[Run], design: Design) -> pd.DataFrame:
         baseline = baselines.get(run.task)
         alone = baseline is not None and scales.scale_only(run.spec, baseline)
         rows.append(_row(run, design, references.get(run.task, math.nan)) | {"scale_only": int(alone)})
-    return pd.DataFrame(rows)
+    return exchanges.with_partners(pd.DataFrame(rows), design.baseline)
 
 
 def reference_accuracies(runs: Sequence[Run], design: Design) -> dict[str, float]:
@@ -43,6 +43,7 @@ def reference_accuracies(runs: Sequence[Run], design: Design) -> dict[str, float
 def _row(run: Run, design: Design, reference: float) -> dict[str, Any]:
     spec, summary = run.spec, run.summary
     target = design.controls.get(run.arm, "")
+    trained = _training_measures(run, reference)
     return {
         "study": design.study,
         "task": run.task,
@@ -72,7 +73,8 @@ def _row(run: Run, design: Design, reference: float) -> dict[str, Any]:
         "best_validation_step": summary["validation"]["best_step"],
         "best_validation_accuracy_percent": 100 * float(run.evaluations["accuracy"].max()),
         "reference_accuracy_percent": 100 * reference,
-        **_training_measures(run, reference),
+        **trained,
+        **exchanges.columns(run, trained["steps_to_reference"]),
         "seconds": summary["seconds"],
         "throughput_per_second": _median(run.steps, f"{summary['unit']}_per_second"),
         "memory_bytes": run.steps["memory_bytes"].max() if "memory_bytes" in run.steps else math.nan,

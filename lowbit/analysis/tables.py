@@ -20,6 +20,7 @@ TEXT_COLUMNS = frozenset(
         *("dataset", "model", "device", "hardware", "softmax", "softmax_where", "weights_sha256"),
         *("point", "variant", "estimator", "surrogate", "problem", "tensor", "at_grid_end", "start_from", "activation"),
         *("setting", "backward", "mode", "form", "layer", "of"),
+        *("method", "compressor", "feedback", "scheme", "granularity", "link"),
     )
 )
 

@@ -3,8 +3,8 @@
 Three rules. *less*: refuted when the 95 % interval of the difference (or log ratio) lies above zero, or when the 90 %
 interval lies within the margin of practical equality; otherwise supported when the 95 % interval lies below zero;
 otherwise inconclusive. *more*: the same, mirrored. *within*: supported when the 90 % interval lies within the margin
-(two one-sided tests at 5 %); refuted when the 95 % interval lies wholly outside; otherwise inconclusive. A verdict
-carries the interval that decided it.
+(two one-sided tests at 5 %); refuted when the 95 % interval lies wholly outside; otherwise inconclusive. *bound*: an
+arm's own measure is held to a range, see `outcomes.held_to`. A verdict carries the interval that decided it.
 
 When a control of a task fails, every claim in that task is withheld. One seed decides nothing.
 """
@@ -19,15 +19,16 @@ from typing import Any
 import pandas as pd
 
 from lowbit.analysis import notes
-from lowbit.analysis.claims import CLAIMS, CONTROL_FIGURE, CONTROL_SOURCE, CONTROL_TEXT, Claim
+from lowbit.analysis.claim import Claim
+from lowbit.analysis.claims import CLAIMS, CONTROL_TEXT, CONTROLS
 from lowbit.analysis.comparisons import MEASURES, percent
 from lowbit.analysis.controls import Control
 from lowbit.analysis.design import Design
+from lowbit.analysis.outcomes import INCONCLUSIVE, NOT_MEASURED, REFUTED, SUPPORTED, WITHHELD, held_to
+from lowbit.analysis.statistics import paired
 from lowbit.atomic import write_text
 from lowbit.errors import UserError
 
-SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
-WITHHELD, NOT_MEASURED = "withheld", "not measured here"
 _CONTROL = "control_"
 
 
@@ -105,12 +106,12 @@ def judge(design: Design, runs: pd.DataFrame, comparisons: pd.DataFrame, control
 
 
 def _control(design: Design, task: str, arm: str, runs: pd.DataFrame, controls: Sequence[Control]) -> Verdict:
-    target = design.controls[arm]
+    target, (source, figure) = design.controls[arm], CONTROLS.get(design.study, ("", ""))
     verdict = Verdict(
-        id=f"{design.study}/{task}/{_CONTROL}{arm}", study=design.study, task=task, source=CONTROL_SOURCE,
+        id=f"{design.study}/{task}/{_CONTROL}{arm}", study=design.study, task=task, source=source,
         claim=CONTROL_TEXT.format(arm=arm, target=target), unit="nats", threshold=0.0, device=_device(runs, task),
         measure="largest difference of a step's loss",
-        figure=_figure(design, CONTROL_FIGURE), verdict=NOT_MEASURED,
+        figure=_figure(design, figure), verdict=NOT_MEASURED,
         note=f"{arm} and {target} share no seed of this task",
     )  # fmt: skip
     control = next((c for c in controls if c.arm == arm and c.seeds), None)
@@ -124,6 +125,8 @@ def _control(design: Design, task: str, arm: str, runs: pd.DataFrame, controls: 
 def _claim(design: Design, task: str, claim: Claim, runs: pd.DataFrame, comparisons: pd.DataFrame) -> Verdict:
     measure = MEASURES[claim.measure]
     treatment, baseline = claim.arms(design)
+    if claim.rule == "bound":
+        return _bounded(design, task, claim, runs)
     verdict = Verdict(
         id=f"{design.study}/{task}/{claim.key}", study=design.study, task=task, claim=claim.text, source=claim.source,
         measure=f"{claim.words}; {treatment} against {baseline}",
@@ -145,6 +148,24 @@ def _claim(design: Design, task: str, claim: Claim, runs: pd.DataFrame, comparis
         level=level if all(map(math.isfinite, interval)) else None,
         p=None if row["censored"] else _finite(row[p]), p_holm=None if row["censored"] else _finite(row[f"{p}_holm"]),
         note=notes.of_claim(design, task, claim, row, runs, comparisons),
+    )  # fmt: skip
+
+
+def _bounded(design: Design, task: str, claim: Claim, runs: pd.DataFrame) -> Verdict:
+    """A claim about the measure of one arm, over its seeds."""
+    unit, (arm, _) = MEASURES[claim.measure].unit, claim.arms(design)
+    values = runs.loc[(runs["task"] == task) & (runs["arm"] == arm), claim.measure].dropna().to_numpy(dtype=float)
+    result = paired(values)
+    outcome, level = held_to(claim.bound, result)
+    interval = tuple(getattr(result, f"{side}_{100 * level:.0f}") for side in ("low", "high"))
+    known = all(map(math.isfinite, interval))
+    return Verdict(
+        id=f"{design.study}/{task}/{claim.key}", study=design.study, task=task, claim=claim.text, source=claim.source,
+        measure=f"{claim.words}; {arm}", unit=unit, threshold=claim.bound.threshold, bound=claim.bound.words(unit),
+        device=_device(runs, task), figure=_figure(design, claim.figure), n=result.n,
+        verdict=outcome if result.n else NOT_MEASURED, estimate=_finite(result.mean),
+        interval=interval if known else None, level=level if known else None,
+        note=notes.of_bound(task, arm, result, runs) if result.n else f"needs runs of {arm} that measure it",
     )  # fmt: skip
 
 

@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read every run of the design, write `<study>_{runs,curves,comparisons}.csv` and the verdict file."""
-    from lowbit.analysis import controls, design, rows, runs, tables, verdicts
+    """Read every run of the design, write `<study>_{runs,curves,comparisons,...}.csv` and the verdict file."""
+    from lowbit.analysis import controls, design, exchanges, rows, runs, tables, verdicts
     from lowbit.analysis.comparisons import comparisons_table
     from lowbit.errors import UserError
 
@@ -28,7 +28,10 @@ def run(args: argparse.Namespace) -> int:
     table = rows.runs_table(finished, plan)
     comparisons = comparisons_table(table, plan)
     judged = verdicts.judge(plan, table, comparisons, controls.check(finished, plan))
-    for name, content in (("runs", table), ("curves", rows.curves_table(finished)), ("comparisons", comparisons)):
+    contents = {"runs": table, "curves": rows.curves_table(finished), "comparisons": comparisons}
+    if "method" in table:
+        contents |= {"links": exchanges.links_table(table), "exposed": exchanges.exposed_table(table)}
+    for name, content in contents.items():
         tables.write(args.tables / f"{plan.study}_{name}.csv", content)
     verdicts.write(args.verdicts, plan.study, judged)
     return 0

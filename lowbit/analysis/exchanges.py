@@ -1,0 +1,127 @@
+"""Training in several processes as columns and tables: what was sent, where a step's time goes, what a link would cost.
+
+A run on loopback has no link. What it would take over one is computed: the step that was measured, and the time of its
+bytes and messages on the link, nothing of it overlapped. `computed` says so wherever such a number stands.
+"""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from lowbit.analysis.runs import Run
+from lowbit.analysis.statistics import paired
+
+PARTS = ("forward", "backward", "compress", "communicate", "decompress", "update", "step")
+RATES = {
+    **{"100 Mb/s": 1e8, "1 Gb/s": 1e9, "10 Gb/s": 1e10},
+    **{"25 Gb/s": 2.5e10, "100 Gb/s": 1e11, "400 Gb/s": 4e11},
+}
+"""Links by name, in bits per second."""
+LATENCY_SECONDS = 50e-6
+"""Of a message on any of them: an assumption."""
+COMPUTED = (
+    "a step on loopback and, without overlap, the time of its bytes and messages on the link, "
+    f"{1e6 * LATENCY_SECONDS:g} us a message"
+)
+LOOPBACK, NOTHING = "loopback", "noop"
+_REACHED = "seconds_to_reference"
+_JUDGED = {name: f"{_REACHED}_{word}" for name, word in zip(RATES, ("100mbit", "1gbit", "10gbit"), strict=False)}
+SECONDS_TO_REFERENCE = (_REACHED, *_JUDGED.values())
+"""Columns of the runs table: seconds of training until the reference accuracy, here and over the links of claims."""
+_SETTINGS = ("method", "compressor", "feedback", "density", "scheme", "granularity", "pipeline")
+
+
+def columns(run: Run, steps_to_reference: float) -> dict[str, Any]:
+    """What the runs table says of a run of several processes; nothing of a run of one.
+
+    Args:
+        run: the run.
+        steps_to_reference: optimizer steps until the reference accuracy.
+    """
+    settings, found = run.spec.get("exchange"), run.summary.get("exchange")
+    if not settings or not found:
+        return {}
+    seconds = {part: float(found["seconds"][part]) for part in PARTS}
+    per_step = {key: found[key] / found["steps"] for key in ("wire_bytes", "dense_wire_bytes")}
+    row = {
+        "ranks": settings["ranks"],
+        **{key: settings[key] for key in _SETTINGS},
+        "pipeline": int(settings["pipeline"]),
+        "entries_per_rank": found["parameters"],
+        "sent_percent": 100 * found["entries_sent"],
+        **per_step,
+        "wire_percent": 100 * per_step["wire_bytes"] / per_step["dense_wire_bytes"],
+        "messages": found["messages"],
+        **{f"{part}_seconds": value for part, value in seconds.items()},
+        "overhead_percent": 100 * (seconds["compress"] + seconds["decompress"]) / seconds["step"],
+    }
+    row |= {key: settings[key]["name"] for key in ("compressor", "feedback", "scheme")}
+    if settings["method"] != "sparse":
+        row |= {**dict.fromkeys(("compressor", "feedback", "scheme", "granularity"), ""), "density": math.nan}
+    if settings["method"] == NOTHING:
+        steps_to_reference = math.nan
+    row[_REACHED] = steps_to_reference * seconds["step"]
+    return row | {column: steps_to_reference * step_seconds(row, RATES[link]) for link, column in _JUDGED.items()}
+
+
+def step_seconds(row: dict[str, Any], bits_per_second: float) -> float:
+    """Seconds of a step over a link, computed.
+
+    Example:
+        >>> row = {"step_seconds": 0.01, "messages": 2, "wire_bytes": 2e6, "ranks": 2}
+        >>> round(step_seconds(row, 1e8), 4)  # 10 ms here, 0.1 ms of latency, 80 ms for a million bytes of each rank
+        0.0901
+    """
+    sent = 8 * row["wire_bytes"] / row["ranks"] / bits_per_second
+    return row["step_seconds"] + row["messages"] * LATENCY_SECONDS + sent
+
+
+def with_partners(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """The runs table with what takes two runs of one seed to say.
+
+    `exposed_seconds`: the step minus that of the arm that exchanges nothing. `kept_percent`: of the baseline's test
+    accuracy. `pipeline_saves_percent`: of the exposed time of the same arm without a pipeline.
+    """
+    if "method" not in runs:
+        return runs
+    place = ["task", "seed"]
+    nothing = _column(runs[runs["method"] == NOTHING], place, "step_seconds", "nothing")
+    dense = _column(runs[runs["arm"] == baseline], place, "test_accuracy_percent", "dense")
+    table = runs.merge(nothing, "left", place).merge(dense, "left", place)
+    exchanges = table["method"] != NOTHING
+    table["exposed_seconds"] = (table["step_seconds"] - table.pop("nothing")).where(exchanges)
+    table["kept_percent"] = (100 * table["test_accuracy_percent"] / table.pop("dense")).where(exchanges)
+    same = [*place, *(key for key in _SETTINGS if key != "pipeline"), "ranks"]
+    waiting = _column(table[table["pipeline"] == 0], same, "exposed_seconds", "waiting")
+    table = table.merge(waiting, "left", same)
+    saved = 100 * (1 - table["exposed_seconds"] / table.pop("waiting"))
+    table["pipeline_saves_percent"] = saved.where((table["pipeline"] == 1) & (table["method"] == "sparse"))
+    return table
+
+
+def _column(rows: pd.DataFrame, place: list[str], column: str, name: str) -> pd.DataFrame:
+    return rows[[*place, column]].rename(columns={column: name}).drop_duplicates(place)
+
+
+def links_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per run and link, of runs that exchange anything: seconds of a step, and to the reference accuracy."""
+    rows = []
+    for row in runs.to_dict("records"):
+        if row["method"] == NOTHING:
+            continue
+        place = {key: row[key] for key in ("task", "arm", "arm_order", "seed", "censored")}
+        here = row["step_seconds"]
+        times = {LOOPBACK: (math.nan, here)} | {name: (rate, step_seconds(row, rate)) for name, rate in RATES.items()}
+        for link, (rate, step) in times.items():
+            reached = {"step_seconds": step, _REACHED: row["steps_to_reference"] * step}
+            rows.append({**place, "link": link, "bits_per_second": rate, "computed": int(link != LOOPBACK), **reached})
+    return pd.DataFrame(rows)
+
+
+def exposed_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean and intervals over seeds of the exposed time of every arm, in seconds."""
+    rows = []
+    for (task, arm), group in runs[runs["method"] != NOTHING].groupby(["task", "arm"], sort=False):
+        rows.append({"task": task, "arm": arm, **vars(paired(group["exposed_seconds"].dropna().to_numpy()))})
+    return pd.DataFrame(rows)
