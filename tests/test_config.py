@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from lowbit.analysis.claims import CLAIMS
+from lowbit.compressors import HISTORICAL
 from lowbit.config import TRAINING_STUDIES, json_schemas, load, validate
 from lowbit.config_arms import laid_over
 from lowbit.config_errors import ConfigError
@@ -32,7 +33,7 @@ def changed(place: str, value) -> dict:
     return raw
 
 
-ARMS = "studies/softmax/arms"
+ARMS, EXCHANGE = "studies/softmax/arms", "studies/exchange/arms"
 WRONG = {
     "unknown top key": ("reslts", 1, r"reslts: unknown key; .*did you mean 'results'"),
     "unknown key": (
@@ -135,7 +136,7 @@ WRONG = {
     "study without rules": (
         "studies/mine",
         {"tasks": {}, "arms": {"a": {}}, "baseline": "a", "treatment": "a"},
-        r"studies\.mine: a study that trains must be called softmax or transfer",
+        r"studies\.mine: a study that trains must be called softmax or transfer or exchange",
     ),
     "pretraining of one arm": (
         "studies/transfer/arms/pretrained/pretrain",
@@ -215,6 +216,52 @@ WRONG = {
         "studies/mine",
         {"traces": {}, "speed": {"trace": "a", "grids": {}}, "quality": {"trace": "a", "densities": [1]}, "arms": {}},
         r"studies\.mine: a study with traces must be called compressor",
+    ),
+    "misspelt axis of training": (
+        f"{EXCHANGE}/randomk/axes",
+        {"exchange.densty": [0.1]},
+        r"arms\.randomk-densty0\.1\.exchange\.densty: unknown key; .*did you mean 'density'",
+    ),
+    "axis of no setting": (f"{EXCHANGE}/randomk/axes", {"density": [0.1]}, r"randomk\.axes\.density: must begin with "),
+    "axis without a list": (
+        f"{EXCHANGE}/randomk/axes",
+        {"exchange.density": 0.1},
+        r"randomk: .*each with a list of its val",
+    ),
+    "empty axis of training": (
+        f"{EXCHANGE}/randomk/axes",
+        {"exchange.density": []},
+        r"axes\.exchange\.density: must be di",
+    ),
+    "density of a point": (
+        f"{EXCHANGE}/randomk/axes",
+        {"exchange.density": [2]},
+        r"randomk-density2\.exchange\.density: .*most",
+    ),
+    "two points of one name": (
+        f"{EXCHANGE}/topk-density0.1",
+        {"exchange": {"granularity": "bucket"}},
+        r"arms\.topk-density0\.1: two arms have this name",
+    ),
+    "value that is no name": (
+        f"{EXCHANGE}/randomk/axes",
+        {"train.lr": ["a b"]},
+        r"randomk-lra b: is no name of a folder",
+    ),
+    "arm that is a point": (
+        "studies/exchange/treatment",
+        "hggtopk",
+        r"exchange\.treatment: no such arm 'hggtopk'; .*did you mean 'hggtopk_waits'|did you mean 'hggtopk",
+    ),
+    "setting of another method": (
+        f"{EXCHANGE}/bf16/exchange",
+        {"method": "bf16", "density": 0.5},
+        r"bf16\.exchange\.density: has no effect with method bf16; it needs method: sparse",
+    ),
+    "exchange of one process": (
+        f"{EXCHANGE}/bf16/exchange",
+        None,
+        r"arms\.bf16: trains in one process; give the arm or",
     ),
     "no network": (
         "studies/estimator/probes/xnor/problem",
@@ -351,6 +398,28 @@ def test_the_compressor_study_resolves_to_two_runs_and_their_traces():
     assert full.study_runs("compressor")[0].speed.grids["sizes"].sizes == (10**4, 10**5, 10**6, 10**7)
     assert {trace.name: trace.run.model.width for trace in full.traces} == {"whole": 64, "layers": 16}
     assert len(full.traces) == 6
+
+
+def test_an_axis_makes_an_arm_of_each_value():
+    raw = changed(f"{EXCHANGE}/topk/axes", {"exchange.density": [0.01, 0.05, 0.1], "train.epochs": [1, 2.5]})
+    raw["studies"]["exchange"]["controls"] = {}
+    runs = {r.arm: r for r in validate(raw).study_runs("exchange") if r.seed == 0 and r.arm.startswith("topk-")}
+    names = {f"topk-density{d}-epochs{e}" for d in (0.01, 0.05, 0.1) for e in (1, 2.5)}
+    assert runs.keys() == names
+    one = runs["topk-density0.05-epochs2.5"]
+    assert (one.exchange.density, one.train.epochs, one.exchange.compressor.name) == (0.05, 2.5, "topk")
+    assert one.path == "exchange/digits_parallel/topk-density0.05-epochs2.5/seed0"
+
+
+def test_the_exchange_study_has_the_ten_compressors_and_a_dense_control():
+    study = validate(DEFAULT).study_runs("exchange")
+    pairs = {(r.exchange.compressor.name, r.exchange.feedback.name) for r in study if r.exchange.method == "sparse"}
+    historical = {(selector["name"], feedback) for selector, feedback in HISTORICAL.values()}
+    assert len(historical) == 10
+    assert historical <= pairs
+    assert {r.exchange.method for r in study} == {"sparse", "allreduce", "bf16", "powersgd", "noop"}
+    named = {arm for claim in CLAIMS["exchange"] for arm in (claim.treatment, claim.baseline) if arm}
+    assert named <= {r.arm for r in study}, "a claim of the default study is about an arm that it has"
 
 
 def test_networks_that_are_measured_are_pretrained():

@@ -1,4 +1,4 @@
-"""What a claim about arms of a study that trains is: text, source, the measure that settles it, the rule it is held to."""
+"""A claim about arms of a study that trains: text, source, the measure that settles it, the rule it is held to."""
 
 import math
 from dataclasses import dataclass

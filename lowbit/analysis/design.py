@@ -9,7 +9,7 @@ from lowbit.errors import UserError
 
 FURTHER = {
     "estimator": ("layers", "descents", "surrogates"),
-    "exchange": ("links", "exposed"),
+    "exchange": ("links", "exposed", "volumes"),
     "compressor": ("costs", "steps", "slopes", "benchmark", "matrix", "audit", "modes"),
 }
 """Tables of a study beside those that every study has."""

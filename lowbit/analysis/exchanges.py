@@ -125,3 +125,25 @@ def exposed_table(runs: pd.DataFrame) -> pd.DataFrame:
     for (task, arm), group in runs[runs["method"] != NOTHING].groupby(["task", "arm"], sort=False):
         rows.append({"task": task, "arm": arm, **vars(paired(group["exposed_seconds"].dropna().to_numpy()))})
     return pd.DataFrame(rows)
+
+
+WORKERS = (2, 4, 8, 16, 32, 64, 128, 256)
+_OF_DENSE = {
+    "allgather": lambda density, ranks: density * ranks,
+    "shared": lambda density, ranks: density,
+    "gtopk": lambda density, ranks: 2 * density,
+    "oktopk": lambda density, ranks: 2 * density,
+}
+"""Bytes that one of many processes sends, over those of a float32 ring all-reduce; see docs/distributed.md."""
+
+
+def volumes_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Bytes of every scheme at the densities of the study, in percent of dense, by number of processes: computed."""
+    densities = sorted(runs.loc[(runs["method"] == "sparse") & (runs["compressor"] != "none"), "density"].unique())
+    rows = [
+        {"scheme": scheme, "density": density, "ranks": ranks, "wire_percent": 100 * of_dense(density, ranks)}
+        for scheme, of_dense in _OF_DENSE.items()
+        for density in densities
+        for ranks in WORKERS
+    ]
+    return pd.DataFrame(rows, columns=["scheme", "density", "ranks", "wire_percent"])

@@ -13,8 +13,8 @@ def held_to(bound: Bound, result: Paired, *, logarithmic: bool = False) -> tuple
     """The verdict on an estimate that must lie in a range, and the level of the interval that decided.
 
     *At least*, *at most*: supported when the 95 % interval lies on that side, refuted when it lies on the other,
-    otherwise inconclusive. *Between*: supported when the 90 % interval lies inside (two one-sided tests at 5 %), refuted
-    when the 95 % interval lies outside, otherwise inconclusive. One value has no interval, and decides nothing.
+    otherwise inconclusive. *Between*: supported when the 90 % interval lies inside (two one-sided tests at 5 %),
+    refuted when the 95 % interval lies outside, otherwise inconclusive. One value has no interval, decides nothing.
 
     Args:
         bound: the range.

@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
     comparisons = comparisons_table(table, plan)
     judged = verdicts.judge(plan, table, comparisons, controls.check(finished, plan))
     contents = {"runs": table, "curves": rows.curves_table(finished), "comparisons": comparisons}
-    if "method" in table:
-        contents |= {"links": exchanges.links_table(table), "exposed": exchanges.exposed_table(table)}
+    for name in design.FURTHER.get(plan.study, ()):
+        contents[name] = getattr(exchanges, f"{name}_table")(table)
     for name, content in contents.items():
         tables.write(args.tables / f"{plan.study}_{name}.csv", content)
     verdicts.write(args.verdicts, plan.study, judged)

@@ -1,0 +1,71 @@
+"""Seconds of training until the reference accuracy, by arm: measured here, and computed over links.
+
+The reference is 90 % of the baseline's mean best validation accuracy, for all arms. Over a link a step is the one
+measured on loopback and, without overlap, the time of its bytes and messages. Start and evaluations are left out.
+"""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lowbit.analysis import style
+from lowbit.analysis.exchanges import COMPUTED, LOOPBACK, NOTHING, RATES
+from lowbit.analysis.figures.exchange import _panels
+from lowbit.analysis.tables import Tables
+
+_LINKS = (LOOPBACK, *tuple(RATES)[:3])
+
+
+def draw(tables: Tables) -> Figure:
+    """A row per task, a panel per link."""
+    most = max(len(_arms(tables, task)) for task in tables.tasks)
+    figure, grid = _panels.panels(tables, len(_LINKS), 0.8 + 0.21 * most, width_ratios=(1.05, 1, 1, 1))
+    for row, task in zip(grid, tables.tasks, strict=True):
+        arms = _arms(tables, task)
+        for axes, link in zip(row, _LINKS, strict=True):
+            _times(axes, tables, task, arms, link)
+            computed = link != LOOPBACK
+            axes.set_title(f"{link}, {'computed' if computed else 'measured'}", fontsize=9)
+            axes.set_xlabel("seconds to the reference")
+            _panels.named(axes, arms, labels=not computed)
+        row[0].set_ylabel(task)
+    reference = ", ".join(f"{tables.runs_of(t, tables.baseline)['reference_accuracy_percent'].iloc[0]:.1f} %"
+                          for t in tables.tasks)  # fmt: skip
+    text = (
+        f"Reference: validation accuracy {reference}. A dot per seed, bar at the mean; dotted: {tables.baseline}'s. "
+        f"x: not reached in as many of the runs. Computed: {COMPUTED.replace(' us', ' µs')} (assumed)."
+    )
+    style.caption(figure, tables, text)
+    return figure
+
+
+def _arms(tables: Tables, task: str) -> list[str]:
+    return [arm for arm in tables.arms_of(task) if tables.runs_of(task, arm)["method"].iloc[0] != NOTHING]
+
+
+def _times(axes: Axes, tables: Tables, task: str, arms: list[str], link: str) -> None:
+    every, lines, table = _panels.looks(tables), _panels.arms(tables)["line"], tables.further["links"]
+    rows = table[(table["task"] == task) & (table["link"] == link)]
+    axes.set_xscale("log")
+    longest = rows["seconds_to_reference"].max()
+    for y, arm in enumerate(arms):
+        own = rows[rows["arm"] == arm]
+        reached = own[own["censored"] != "right"]["seconds_to_reference"].to_numpy(dtype=float)
+        _panels.seeds(axes, y, reached, every[lines[arm]])
+        if len(reached) < len(own):
+            words = f"x {len(own) - len(reached)} of {len(own)}"
+            axes.annotate(
+                words, (1.25 * longest, y), fontsize=6.5, ha="left", va="center", color=every[lines[arm]]["color"]
+            )
+        if arm == tables.baseline and len(reached):
+            axes.axvline(reached.mean(), color="black", linestyle=":", linewidth=1)
+    known = rows["seconds_to_reference"].to_numpy(dtype=float)
+    axes.set_xlim(0.8 * np.nanmin(known), 2.2 * longest)
+    axes.set_xticks(_ticks(0.8 * np.nanmin(known), 2.2 * longest))
+    _panels.plain(axes.xaxis)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten between two ends."""
+    powers = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    return [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]

@@ -1,0 +1,205 @@
+"""The exchange study from end to end on runs with known numbers: what was put in comes out, and nothing else."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from drawn_twice import assert_same_bytes
+from fake_exchanges import ARMS, DENSE_BYTES, Fake
+from fake_runs import aggregated
+
+from lowbit.analysis import exchanges, figures, style, summary, tables, verdicts
+
+NAMES = figures.available("exchange")
+TASK = "digits_parallel"
+
+
+@pytest.fixture
+def judged(aggregate_fake):
+    """Fake runs to verdicts, by the last part of their id."""
+
+    def judge(**settings):
+        folder = aggregate_fake(Fake(**settings))
+        return {v.id.rpartition("/")[2]: v for v in verdicts.read(folder / "verdicts/exchange.json")}
+
+    return judge
+
+
+def content_of(folder) -> tables.Tables:
+    return tables.load("exchange", folder / "tables", folder / "verdicts")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    effects = {"accuracy": {"topk2": -9.0, "noop": 4.0}, "exposed": {"hggtopk_waits": 6.0}}
+    return content_of(aggregated(tmp_path_factory.mktemp("exchange"), Fake(**effects)))
+
+
+def test_equal_arms_are_no_finding(judged):
+    records = judged(controls=dict.fromkeys(list(ARMS)[1:], "allreduce"), noise=0.0)
+    outcomes = {key: record.verdict for key, record in records.items()}
+    assert outcomes["topk_accuracy_at_0.01"] == outcomes["hggtopk_as_fast_at_0.05"] == "supported", "equal is within"
+    assert outcomes["topk_needs_its_residual"] == "inconclusive"
+    assert outcomes["hggtopk_sooner"] == "inconclusive"
+    assert records["topk_needs_its_residual"].estimate == 0
+    same = judged(exposed=dict.fromkeys(ARMS, 2.0))
+    assert same["pipeline_halves_overhead"].verdict == "refuted"
+
+
+def test_effects_that_were_put_in_are_found(judged):
+    effects = {"topk2": -9.0, "hggtopk-density0.01": -3.0}
+    slow = {"topk-density0.05": 1.5, "hggtopk-density0.05": 1.5}
+    records = judged(
+        accuracy=effects, compress=slow, exposed={"hggtopk_waits": 8.0, "hggtopk-density0.05": 1.0}, controls={}
+    )
+    outcomes = {key: record.verdict for key, record in records.items()}
+    assert outcomes["topk_needs_its_residual"] == "supported"
+    assert outcomes["hggtopk_accuracy_at_0.01"] == "refuted"
+    assert records["hggtopk_accuracy_at_0.01"].estimate == pytest.approx(-3, abs=0.3)
+    assert outcomes["hggtopk_accuracy_at_0.05"] == outcomes["topk_accuracy_at_0.01"] == "supported"
+    assert outcomes["hggtopk_keeps_95_percent_at_0.01"] == "supported", "3 points of 93 are 97 %"
+    assert outcomes["topk_overhead"] == "supported"
+    assert outcomes["hggtopk_overhead"] == "refuted"
+    assert records["hggtopk_overhead"].estimate == pytest.approx(100 * 1.65 / 12.5, rel=0.02)
+    assert records["hggtopk_overhead"].bound == "at most 5 % of a step"
+    assert outcomes["pipeline_halves_overhead"] == "supported"
+    assert records["pipeline_halves_overhead"].estimate == pytest.approx(87.5, abs=4)
+
+
+def test_bytes_with_indices_are_twice_the_density(judged):
+    record = judged()["volume_at_0.05"]
+    assert (record.verdict, record.estimate, record.interval) == ("refuted", 10.0, (10.0, 10.0))
+    assert "2 ranks, density 0.05, 5.00 % of entries sent" in record.note
+    assert "10 % of dense, 95 % interval [10, 10]" in summary.text([record])
+
+
+def test_a_slow_link_is_where_it_pays_and_says_that_it_was_computed(judged):
+    records = judged(exposed={"hggtopk-density0.01": 4.0}, controls={})
+    assert records["hggtopk_sooner"].verdict == "refuted", "4 ms against 2 on loopback"
+    assert records["hggtopk_sooner_100mbit"].verdict == "supported"
+    assert "computed, not measured" in records["hggtopk_sooner_100mbit"].note
+    assert "computed" not in records["hggtopk_sooner"].note
+
+
+def test_a_run_that_never_arrives_decides_nothing(judged):
+    record = judged(speed={"hggtopk-density0.01": 60.0}, controls={})["hggtopk_sooner_100mbit"]
+    assert record.verdict == "inconclusive"
+    assert "never reached it in 4 of 4 runs" in record.note
+
+
+def test_one_seed_settles_nothing_and_a_missing_arm_is_not_measured(judged):
+    arms = tuple(arm for arm in ARMS if arm not in ("topk2", "topk-density0.05", "noop"))
+    records = judged(tasks={TASK: 1}, arms=arms)
+    claims = {k: v.verdict for k, v in records.items() if not v.of_control}
+    assert set(claims.values()) == {"inconclusive", "not measured here"}
+    missing = {key for key, verdict in claims.items() if verdict == "not measured here"}
+    assert missing == {"topk_needs_its_residual", "topk_accuracy_at_0.05", "topk_as_fast_at_0.05", "topk_overhead",
+                       "pipeline_halves_overhead"}  # fmt: skip
+
+
+def test_a_control_that_fails_withholds_every_claim(judged):
+    records = judged(broken=((TASK, "hggtopk_waits", 2),))
+    assert records["control_hggtopk_waits"].verdict == "refuted"
+    assert {v.verdict for v in records.values() if not v.of_control} == {"withheld"}
+    assert "same entries" in records["control_none"].source
+
+
+def test_the_arm_that_exchanges_nothing_is_a_time_and_no_result(study):
+    runs = study.runs.set_index("arm")
+    assert runs.loc["noop", ["exposed_seconds", "kept_percent", "seconds_to_reference"]].isna().all().all()
+    assert (runs.loc["noop", "wire_bytes"] == 0).all()
+    assert np.allclose(runs.loc["allreduce", "exposed_seconds"], 0.002, atol=0.0006)
+    assert "noop" not in set(study.further["links"]["arm"]) | set(study.further["exposed"]["arm"])
+    words = said(drawn("accuracy_by_density", study)) + said(drawn("time_to_accuracy", study))
+    assert "noop" not in words
+
+
+def test_a_step_over_a_link_is_the_step_here_and_its_bytes(study):
+    links = study.further["links"].set_index(["arm", "link", "seed"])["step_seconds"]
+    here, slow = (links["topk-density0.1", link, 0] for link in ("loopback", "100 Mb/s"))
+    assert slow - here == pytest.approx(4 * 50e-6 + 8 * 0.2 * DENSE_BYTES / 2 / 1e8)
+    assert len(study.further["links"]) == (len(ARMS) - 1) * 4 * 7
+
+
+def test_an_all_gather_crosses_dense_at_one_over_the_processes(study):
+    volumes = study.further["volumes"].set_index(["scheme", "density", "ranks"])["wire_percent"]
+    assert volumes["allgather", 0.05, 2] == pytest.approx(10)
+    assert volumes["allgather", 0.05, 16] < 100 < volumes["allgather", 0.05, 32]
+    assert volumes["oktopk", 0.05, 256] == pytest.approx(10)
+
+
+def test_a_study_of_one_process_has_no_such_columns(finished):
+    table = tables.read(finished / "tables/softmax_runs.csv")
+    assert not {"method", "wire_bytes", "seconds_to_reference"} & set(table.columns)
+    measures = set(tables.read(finished / "tables/softmax_comparisons.csv")["measure"])
+    assert not measures & {"step_seconds", *exchanges.SECONDS_TO_REFERENCE}
+
+
+def drawn(name, content):
+    with style.applied():
+        return figures.drawer("exchange", name)(content)
+
+
+def said(figure):
+    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text)).replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_exchange_figure_has_the_same_bytes_every_time(name, study, tmp_path, monkeypatch):
+    assert_same_bytes("exchange", name, study, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_exchange_figure_says_n_and_hardware(name, study):
+    words = said(drawn(name, study))
+    assert "n = 4 seeds per arm" in words
+    assert "Intel(R) Xeon(R)" in words
+    assert len(figures.description("exchange", name)) > 100
+
+
+@pytest.fixture(scope="module")
+def poor(tmp_path_factory):
+    """Two tasks, one seed, few arms, and nothing to take exposed time from."""
+    few = {"arms": ("allreduce", "topk-density0.01", "topk2"), "treatment": "topk-density0.01", "controls": {}}
+    fake = Fake(**few, tasks={TASK: 1, "text_gpt": 1}, accuracy={"topk2": -60.0})
+    return content_of(aggregated(tmp_path_factory.mktemp("poor"), fake))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_exchange_figure_is_drawn_of_a_smaller_study(name, poor):
+    figure = drawn(name, poor)
+    figure.canvas.draw()
+    assert len(figure.axes) >= 4
+
+
+def test_accuracy_stands_at_its_density(study):
+    axes = drawn("accuracy_by_density", study).axes[0]
+    words = [text.get_text() for text in axes.get_xticklabels()]
+    assert words == ["0.01", "0.05", "0.1", "none", "bf16"]
+    topk2 = study.runs_of(TASK, "topk2")["test_accuracy_percent"]
+    drawn_there = [line for line in axes.get_lines() if np.array_equal(np.sort(line.get_ydata()), np.sort(topk2))]
+    assert len(drawn_there) == 1
+    assert abs(drawn_there[0].get_xdata()[0]) < 0.5
+
+
+def test_parts_of_a_step_add_up_to_it(study):
+    axes = drawn("step_breakdown", study).axes[0]
+    ends: dict[float, float] = {}
+    for bar in axes.patches:
+        middle = round(bar.get_y() + bar.get_height() / 2)
+        ends[middle] = max(ends.get(middle, 0.0), bar.get_x() + bar.get_width())
+    steps = study.runs.groupby("arm", sort=False)["step_seconds"].mean()
+    for place, arm in enumerate(study.arms_of(TASK)):
+        assert ends[place] == pytest.approx(1000 * steps[arm])
+
+
+def test_links_and_crossover_are_those_of_the_tables(study):
+    measured, links, workers = drawn("bytes_and_bandwidth", study).axes[:3]
+    widths = [bar.get_width() for bar in measured.patches]
+    assert widths == pytest.approx([100, 100, 50, 2, 10, 20, 2, 10, 20, 10, 2, 10])
+    rows = study.further["links"]
+    mean = (
+        rows[(rows["arm"] == "bf16") & (rows["link"] != "loopback")].groupby("bits_per_second")["step_seconds"].mean()
+    )
+    assert any(np.allclose(line.get_ydata(), 1000 * mean) for line in links.get_lines() if len(line.get_ydata()) == 6)
+    crossings = [float(line.get_xdata()[0]) for line in workers.get_lines() if line.get_marker() == "X"]
+    assert crossings == pytest.approx([100, 20, 10])
