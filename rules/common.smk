@@ -129,13 +129,12 @@ def threads_for(study):
 def threads_of_ranks(wildcards):
     """threads function: those of all ranks of a run; on CPUs all cores, so that nothing runs beside a timed step."""
     run = run_of("exchange", wildcards)
-    own = run.exchange.ranks * run.threads
-    return own if run.gpus else max(own, every_core(wildcards))
+    return run.cores if run.gpus else max(run.cores, every_core(wildcards))
 
 
 def memory_of_ranks(wildcards, attempt):
     """Main memory of a job of several ranks."""
-    return run_of("exchange", wildcards).exchange.ranks * memory_mb(wildcards, attempt)
+    return run_of("exchange", wildcards).ranks * memory_mb(wildcards, attempt)
 
 
 def memory_mb(wildcards, attempt):

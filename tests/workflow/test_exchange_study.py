@@ -1,0 +1,81 @@
+"""The exchange study in Snakemake: runs of two processes, nothing beside a timed one, and an edit reruns what uses it."""
+
+import csv
+import json
+import re
+
+import pytest
+
+from tests.workflow.project import Project, planned_jobs
+
+pytestmark = pytest.mark.workflow
+
+CONFIG = ["--configfile", "tests/configs/tiny_exchange.yaml"]
+TARGETS = ("results/verdicts/exchange.json", "results/figures/exchange/step_breakdown.png")
+AFTER = {"aggregate_exchange:exchange", "figure:exchange:step_breakdown"}
+ARMS = ("allreduce", "none", "noop", "topk-density0.05", "gaussian")
+
+
+def jobs(*arms):
+    return {f"exchange:digits_parallel:{arm}:0" for arm in arms}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The study, run to its end."""
+    project = Project(tmp_path_factory.mktemp("exchange") / "project", CONFIG)
+    project.plan = project.snakemake("--dry-run", "--cores", "3", *TARGETS).stdout
+    project.on_gpu = project.snakemake("--dry-run", "--cores", "16", *TARGETS, "--config", "device=cuda").stdout
+    project.snakemake("--cores", "2", *TARGETS)
+    return project
+
+
+def test_every_point_of_an_arm_is_a_run(study):
+    assert planned_jobs(study.plan) == {"prepare:digits"} | jobs(*ARMS) | AFTER
+
+
+def asked(plan: str, what: str) -> set[int]:
+    """What the training runs of a dry run ask for."""
+    blocks = re.findall(r"^rule exchange:\n((?: +.+\n)+)", plan, re.MULTILINE)
+    return {int(re.search(rf"\b{what}\D{{1,2}}(\d+)", block).group(1)) for block in blocks}
+
+
+def test_nothing_runs_beside_timed_steps_and_each_rank_has_its_gpu(study):
+    assert asked(study.plan, "threads") == {3}, "all cores that Snakemake may use"
+    assert asked(study.plan, "gpu") == {0}
+    assert asked(study.on_gpu, "gpu") == asked(study.on_gpu, "threads") == {2}
+
+
+def test_runs_tell_bytes_and_times(study):
+    with (study.folder / "results/tables/exchange_runs.csv").open(newline="") as file:
+        runs = {row["arm"]: row for row in csv.DictReader(file)}
+    assert {arm: float(row["wire_percent"]) for arm, row in runs.items() if arm in ("allreduce", "none", "noop")} == {
+        "allreduce": 100,
+        "none": 100,
+        "noop": 0,
+    }
+    assert 10 < float(runs["topk-density0.05"]["wire_percent"]) < 20, "values and indices, and one dimension dense"
+    for row in runs.values():
+        parts = [float(row[f"{part}_seconds"]) for part in ("forward", "backward", "update", "step")]
+        assert min(parts) > 0
+        assert sum(parts[:3]) <= 1.5 * parts[3], "medians of parts add up to about the step's"
+    assert study.lowbit("verify", "results").returncode == 0
+
+
+def test_everything_sent_is_the_dense_run_bit_by_bit(study):
+    records = json.loads((study.folder / "results/verdicts/exchange.json").read_text())["verdicts"]
+    outcomes = {record["id"].rpartition("/")[2]: record["verdict"] for record in records}
+    assert outcomes["control_none"] == "supported"
+    assert outcomes["hggtopk_overhead"] == "not measured here"
+    assert outcomes["topk_accuracy_at_0.05"] == "inconclusive", "one seed"
+
+
+def test_an_edited_compressor_is_trained_with_again(study):
+    edit = ("lowbit/compressors/gaussian.py", "threshold *= 0.5", "threshold *= 0.50001")
+    assert study.planned_after(*edit, *TARGETS) == jobs("gaussian") | AFTER
+
+
+def test_what_changes_no_result_reruns_nothing(study):
+    study.edit("lowbit/compressors/sidco.py", "stages: Count = 2", "stages: Count = 3")  # no arm of this study
+    study.edit("lowbit/schemes/gtopk.py", '"""', '"""Again: ')
+    assert study.planned(*TARGETS) == set()
