@@ -153,6 +153,8 @@ class Config(Settings):
             if name not in TRAINING_STUDIES:
                 allowed = f"a study that trains must be called {' or '.join(TRAINING_STUDIES)}"
                 yield f"{place}: {allowed}, the names that the pipeline has rules for"
+            if name == "exchange" and len({task.seeds for task in study.tasks.values()}) > 1:
+                yield f"{place}.tasks: must all have as many seeds, since one job trains all seeds of an arm"
             for task in study.tasks:
                 if task not in self.tasks:
                     yield f"{place}.tasks.{task}: no such task; {catalog.suggestion(task, self.tasks)}"

@@ -126,17 +126,6 @@ def threads_for(study):
     return lambda wildcards: run_of(study, wildcards).cores
 
 
-def threads_of_ranks(wildcards):
-    """threads function: those of all ranks of a run; on CPUs all cores, so that nothing runs beside a timed step."""
-    run = run_of("exchange", wildcards)
-    return run.cores if run.gpus else max(run.cores, every_core(wildcards))
-
-
-def memory_of_ranks(wildcards, attempt):
-    """Main memory of a job of several ranks."""
-    return run_of("exchange", wildcards).ranks * memory_mb(wildcards, attempt)
-
-
 def memory_mb(wildcards, attempt):
     """Main memory of a training job; doubled when it is tried again."""
     return 3000 * attempt
@@ -145,6 +134,58 @@ def memory_mb(wildcards, attempt):
 def runtime_minutes(wildcards, attempt):
     """Time limit of a training job; a job that is tried again resumes, so the limit is per attempt."""
     return 240 * attempt
+
+
+def every_seed(name):
+    """One file of every seed's run of an arm of the exchange study."""
+    tasks = CONFIG.training["exchange"].tasks.values() if "exchange" in CONFIG.training else ()
+    seeds = range(max((task.seeds for task in tasks), default=1))
+    return [f"{RESULTS}/exchange/{{task}}/{{arm}}/seed{seed}/{name}" for seed in seeds]
+
+
+def runs_of_arm(wildcards):
+    """The specs of an arm of the exchange study, by seed."""
+    prefix = f"exchange/{wildcards.task}/{wildcards.arm}/"
+    found = [run for path, run in RUNS.items() if path.startswith(prefix)]
+    if not found:
+        raise WorkflowError(f"{RESULTS}/{prefix}: no such runs in the configuration")
+    return found
+
+
+def specs_of_arm(wildcards):
+    """params function: the specs of all seeds as JSON."""
+    return json.dumps([run.model_dump(mode="json") for run in runs_of_arm(wildcards)], sort_keys=True)
+
+
+def code_of_arm(wildcards):
+    """params function: fingerprint of the code that the runs of an arm use."""
+    return runs_of_arm(wildcards)[0].code_digest
+
+
+def data_of_arm(wildcards):
+    """input function: the manifest of the prepared dataset of an arm's runs."""
+    return f"{DATA}/{runs_of_arm(wildcards)[0].dataset}/manifest.json"
+
+
+def threads_of_ranks(wildcards):
+    """threads function: those of all ranks of a run; on CPUs all cores, so that nothing runs beside a timed step."""
+    run = runs_of_arm(wildcards)[0]
+    return run.cores if run.gpus else max(run.cores, every_core(wildcards))
+
+
+def gpus_of_ranks(wildcards):
+    """resources function: GPUs of the ranks of a run."""
+    return runs_of_arm(wildcards)[0].gpus
+
+
+def memory_of_ranks(wildcards, attempt):
+    """Main memory of a job of several ranks."""
+    return runs_of_arm(wildcards)[0].ranks * memory_mb(wildcards, attempt)
+
+
+def folder_of_arm(wildcards, output):
+    """params function: the folder of an arm, in which each seed has its own."""
+    return str(Path(output[0]).parent.parent)
 
 
 def folder_of(wildcards, output):

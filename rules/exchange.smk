@@ -2,28 +2,34 @@ localrules:
     aggregate_exchange,
 
 
-use rule softmax as exchange with:
+# A job trains all seeds of an arm: most of a short run is the import of PyTorch.
+rule exchange:
     input:
-        data=data_of("exchange"),
-        start=start_of("exchange"),
+        data=data_of_arm,
     output:
-        summary=f"{RESULTS}/exchange/{{task}}/{{arm}}/seed{{seed}}/summary.json",
-        events=f"{RESULTS}/exchange/{{task}}/{{arm}}/seed{{seed}}/events.jsonl",
-        spec=f"{RESULTS}/exchange/{{task}}/{{arm}}/seed{{seed}}/spec.json",
-        manifest=f"{RESULTS}/exchange/{{task}}/{{arm}}/seed{{seed}}/manifest.json",
+        summary=every_seed("summary.json"),
+        events=every_seed("events.jsonl"),
+        spec=every_seed("spec.json"),
+        manifest=every_seed("manifest.json"),
     log:
-        f"{RESULTS}/logs/exchange/{{task}}/{{arm}}/seed{{seed}}.log",
+        f"{RESULTS}/logs/exchange/{{task}}/{{arm}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/exchange/{{task}}/{{arm}}/seed{{seed}}.tsv"
+        f"{RESULTS}/benchmarks/exchange/{{task}}/{{arm}}.tsv"
+    retries: 1
+    conda:
+        "../envs/lowbit.yaml"
     threads: threads_of_ranks  # steps are timed
     resources:
-        gpu=gpus_for("exchange"),
+        gpu=gpus_of_ranks,
         mem_mb=memory_of_ranks,
         runtime=runtime_minutes,
     params:
-        spec=spec_params("exchange"),
-        code=code_params("exchange"),
-        folder=folder_of,
+        specs=specs_of_arm,
+        code=code_of_arm,
+        folder=folder_of_arm,
+    shell:
+        "python -m lowbit train-seeds --specs {params.specs:q} --folder {params.folder:q}"
+        " --data-folder $(dirname {input.data:q}) --gpus-granted {resources.gpu} > {log} 2>&1"
 
 
 use rule aggregate as aggregate_exchange with:

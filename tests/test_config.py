@@ -258,6 +258,11 @@ WRONG = {
         {"method": "bf16", "density": 0.5},
         r"bf16\.exchange\.density: has no effect with method bf16; it needs method: sparse",
     ),
+    "seeds that differ": (
+        "studies/exchange/tasks",
+        {"digits_parallel": {"seeds": 3}, "digits_vit": {"seeds": 2}},
+        r"studies\.exchange\.tasks: must all have as many seeds",
+    ),
     "exchange of one process": (
         f"{EXCHANGE}/bf16/exchange",
         None,

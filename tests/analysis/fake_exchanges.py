@@ -25,7 +25,6 @@ ARMS = {
 CONTROLS = {
     "none": "allreduce",
     "hggtopk_waits": "hggtopk-density0.05",
-    **{f"topk-density{d:g}": f"hggtopk-density{d:g}" for d in _DENSITIES},
 }
 MILLISECONDS = {"forward": 4.0, "backward": 6.0, "update": 1.0}
 

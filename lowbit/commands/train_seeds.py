@@ -1,0 +1,41 @@
+"""Train all seeds of an arm whose processes exchange gradients, one after another, after one import of PyTorch.
+
+Most of a short run is that import: each run is forked from this process, which computes nothing itself.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--specs", required=True, metavar="JSON", help="list of specs, each with `exchange`")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the arm; a run goes to seed<n> in it")
+    parser.add_argument("--data-folder", type=Path, required=True, help="prepared dataset")
+    parser.add_argument("--gpus-granted", type=int, metavar="N", help="GPUs that the scheduler granted")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Claim GPUs, then import torch, then train run after run."""
+    import json
+
+    from lowbit.commands._flags import spec_of
+    from lowbit.gpu_slots import claim
+    from lowbit.spec import RunSpec
+
+    specs = [spec_of(RunSpec, json.dumps(spec)) for spec in json.loads(args.specs)]
+    claim(max(spec.gpus for spec in specs), args.gpus_granted)
+
+    from lowbit.train.launch import launch
+    from lowbit.train.observers import observers_of
+    from lowbit.train.run import Interrupted
+
+    for spec in specs:
+        folder = args.folder / f"seed{spec.seed}"
+        try:
+            summary = launch(spec, folder, args.data_folder, resume=True, observers=observers_of)
+        except Interrupted as stop:
+            print(f"{folder}: {stop}")
+            return stop.exit_status
+        print(f"{folder}: accuracy {summary['test']['best']['accuracy']:.4f} ({summary['seconds']:.0f} s)", flush=True)
+    return 0
