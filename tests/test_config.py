@@ -218,25 +218,25 @@ WRONG = {
         r"studies\.mine: a study with traces must be called compressor",
     ),
     "misspelt axis of training": (
-        f"{EXCHANGE}/randomk/axes",
+        f"{EXCHANGE}/topk2/axes",
         {"exchange.densty": [0.1]},
-        r"arms\.randomk-densty0\.1\.exchange\.densty: unknown key; .*did you mean 'density'",
+        r"arms\.topk2-densty0\.1\.exchange\.densty: unknown key; .*did you mean 'density'",
     ),
-    "axis of no setting": (f"{EXCHANGE}/randomk/axes", {"density": [0.1]}, r"randomk\.axes\.density: must begin with "),
+    "axis of no setting": (f"{EXCHANGE}/topk2/axes", {"density": [0.1]}, r"topk2\.axes\.density: must begin with "),
     "axis without a list": (
-        f"{EXCHANGE}/randomk/axes",
+        f"{EXCHANGE}/topk2/axes",
         {"exchange.density": 0.1},
-        r"randomk: .*each with a list of its val",
+        r"topk2: .*each with a list of its val",
     ),
     "empty axis of training": (
-        f"{EXCHANGE}/randomk/axes",
+        f"{EXCHANGE}/topk2/axes",
         {"exchange.density": []},
         r"axes\.exchange\.density: must be di",
     ),
     "density of a point": (
-        f"{EXCHANGE}/randomk/axes",
+        f"{EXCHANGE}/topk2/axes",
         {"exchange.density": [2]},
-        r"randomk-density2\.exchange\.density: .*most",
+        r"topk2-density2\.exchange\.density: .*most",
     ),
     "two points of one name": (
         f"{EXCHANGE}/topk-density0.1",
@@ -244,9 +244,9 @@ WRONG = {
         r"arms\.topk-density0\.1: two arms have this name",
     ),
     "value that is no name": (
-        f"{EXCHANGE}/randomk/axes",
+        f"{EXCHANGE}/topk2/axes",
         {"train.lr": ["a b"]},
-        r"randomk-lra b: is no name of a folder",
+        r"topk2-lra b: is no name of a folder",
     ),
     "arm that is a point": (
         "studies/exchange/treatment",
@@ -416,16 +416,23 @@ def test_an_axis_makes_an_arm_of_each_value():
     assert one.path == "exchange/digits_parallel/topk-density0.05-epochs2.5/seed0"
 
 
-def test_the_exchange_study_has_the_ten_compressors_and_a_dense_control():
+def test_the_exchange_study_has_the_arms_of_its_claims():
     study = validate(DEFAULT).study_runs("exchange")
-    pairs = {(r.exchange.compressor.name, r.exchange.feedback.name) for r in study if r.exchange.method == "sparse"}
+    assert {r.exchange.method for r in study} == {"sparse", "allreduce", "bf16", "powersgd", "noop"}
+    named = {arm for claim in CLAIMS["exchange"] for arm in (claim.treatment, claim.baseline) if arm}
+    assert named <= {r.arm for r in study}
+
+
+@pytest.mark.parametrize("overlay", ["exchange", "exchange_digits"])
+def test_the_ten_compressors_are_in_the_larger_exchange_studies(overlay):
+    study = load(ROOT / "workflow_config.yaml", ROOT / f"studies/{overlay}.yaml", data_root="data")
+    used = {r.exchange for r in study.study_runs("exchange") if r.exchange.method == "sparse"}
+    pairs = {(exchange.compressor.name, exchange.feedback.name) for exchange in used}
     historical = {(selector["name"], feedback) for selector, feedback in HISTORICAL.values()}
     assert len(historical) == 10
     assert historical - pairs == {("none", "none")}, "everything is sent: feedback would have no effect"
     assert "none" in {compressor for compressor, _ in pairs}
-    assert {r.exchange.method for r in study} == {"sparse", "allreduce", "bf16", "powersgd", "noop"}
-    named = {arm for claim in CLAIMS["exchange"] for arm in (claim.treatment, claim.baseline) if arm}
-    assert named <= {r.arm for r in study}, "a claim of the default study is about an arm that it has"
+    assert len({seed for r in study.runs for seed in [r.seed]}) == 5
 
 
 def test_networks_that_are_measured_are_pretrained():
