@@ -8,8 +8,8 @@ from typing import Any
 from lowbit.errors import UserError
 
 FURTHER = {
-    "estimator": ("layers", "descents", "surrogates"),
     "exchange": ("links", "exposed", "volumes"),
+    "estimator": ("layers", "descents", "surrogates"),
     "compressor": ("costs", "steps", "slopes", "benchmark", "matrix", "audit", "modes"),
 }
 """Tables of a study beside those that every study has."""

@@ -18,9 +18,9 @@ TEXT_COLUMNS = frozenset(
     (
         *("study", "task", "arm", "role", "target", "baseline", "measure", "kind", "censored", "metric", "unit"),
         *("dataset", "model", "device", "hardware", "softmax", "softmax_where", "weights_sha256"),
+        *("method", "compressor", "feedback", "scheme", "granularity", "link"),
         *("point", "variant", "estimator", "surrogate", "problem", "tensor", "at_grid_end", "start_from", "activation"),
         *("setting", "backward", "mode", "form", "layer", "of"),
-        *("method", "compressor", "feedback", "scheme", "granularity", "link"),
     )
 )
 
