@@ -12,7 +12,7 @@ from lowbit.train.assemble import build_model, conversion_rules
 
 ROOT = Path(__file__).parent.parent
 GPU_BYTES = 80e9
-FULL_SIZE = ("paper", "imagenet100", "language", "transfer_cifar")
+FULL_SIZE = ("paper", "imagenet100", "language", "transfer_cifar", "exchange")
 # What `prepare` would find in the data sets that these overlays name.
 FORMS = {
     "cifar10": {"kind": "images", "input_shape": [3, 32, 32], "classes": ["c"] * 10},
