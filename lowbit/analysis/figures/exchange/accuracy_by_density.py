@@ -30,6 +30,7 @@ def draw(tables: Tables) -> Figure:
         for axes in (accuracy, differences):
             ticks = sorted({int(np.floor(x + 0.5)) for x, _ in places.values()})
             axes.set_xticks(ticks, [lines[i] for i in ticks])
+            axes.set_xlim(-0.5, max(ticks, default=0) + 0.5)
             axes.set_xlabel("density, or method")
     shown = dict.fromkeys(line for task in tables.tasks for _, line in _places(tables, task)[0].values())
     _panels.legend(figure, tables, list(shown))

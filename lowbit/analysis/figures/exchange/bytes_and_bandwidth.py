@@ -36,7 +36,7 @@ def draw(tables: Tables) -> Figure:
     _panels.legend(figure, tables, shown)
     text = (
         "Left: measured, all ranks together; an entry with its index is 8 bytes, what has one dimension is sent whole. "
-        f"Middle: computed, {COMPUTED.replace(' us', ' µs')} (assumed); mean over seeds, densities by line width. "
+        f"Middle: computed, {COMPUTED.replace(' us', ' µs')} (assumed); densities by width. "
         "Right: computed; gtopk sends as much as oktopk."
     )
     style.caption(figure, tables, text)
