@@ -37,3 +37,23 @@ class SelfAttention(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, S, D)
         mixed = self.softmax.attention(query, key, value, causal=self.causal)
         return self.output(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+def attend_for_transformers(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: None, *, dropout: float = 0.0, **_
+) -> tuple[Tensor, None]:
+    """Causal attention in the form that the library `transformers` calls.
+
+    Args:
+        module: the library's layer, with this project's softmax as its attribute `softmax`.
+        query: shape (B, H, S, D).
+        key: likewise.
+        value: likewise.
+        mask: None, since the library makes a mask only for its own kinds of attention.
+        dropout: share of the attention weights that is dropped.
+
+    Returns:
+        Shape (B, S, H, D), and None for the weights.
+    """
+    mixed = module.softmax.attention(query, key, value, causal=True, dropout=dropout)
+    return mixed.transpose(1, 2), None

@@ -77,8 +77,15 @@ def convert(model: nn.Module, rules: ConversionRules) -> list[LayerRecord]:
         A layer that the model uses under several names is listed under the first and replaced under all.
 
     Raises:
-        SettingError: when a pattern matches no layer; lists the layers there are.
+        SettingError: when a pattern matches no layer; lists the layers there are. When there is a recurrent layer:
+            its weights would stay in full precision unsaid.
     """
+    quantizes = rules.weight.bits < 32 or rules.activation.bits < 32
+    if quantizes and (recurrent := [n for n, m in model.named_modules() if isinstance(m, nn.RNNBase)]):
+        raise SettingError(
+            f"{', '.join(recurrent)}: there are no low-bit recurrent layers; set quantization.weight and "
+            "quantization.activation to {name: none}"
+        )
     layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.Embedding)}
     exclude = (*_first_and_last(layers), *_kept(model)) if rules.exclude is None else rules.exclude
     for pattern in (*rules.include, *exclude):

@@ -70,7 +70,14 @@ class ExponentialSoftmax(ABC):
         )
 
     def attention(
-        self, query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, causal: bool = False
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        dropout: float = 0.0,
     ) -> Tensor:
         """Scaled dot-product attention with this softmax, in PyTorch's fused kernels: any base costs what base e costs.
 
@@ -81,6 +88,7 @@ class ExponentialSoftmax(ABC):
             mask: boolean (True takes part), or a real number added to the score; broadcastable to (B, H, S, L). Not
                 together with `causal`.
             causal: each position sees itself and earlier ones.
+            dropout: share of the attention weights that is dropped at random.
 
         Returns:
             Shape (B, H, S, E); zeros for a query whose every key is masked.
@@ -92,6 +100,7 @@ class ExponentialSoftmax(ABC):
             key,
             value,
             attn_mask=mask,
+            dropout_p=dropout,
             is_causal=causal,
             scale=self.scale / math.sqrt(query.shape[-1]),
             enable_gqa=query.shape[1] != key.shape[1],

@@ -8,6 +8,8 @@ from torch import nn
 from lowbit.layers.convert import bit_layers
 from lowbit.spec import Training
 
+_UNDECAYED = ("positions", "class_token", ".wpe.")  # the last is GPT-2's embedding of positions
+
 
 def decay_groups(model: nn.Module, train: Training) -> list[dict]:
     """Parameters in two groups: weight decay acts on matrices and kernels, not on norms, biases and positions.
@@ -17,7 +19,7 @@ def decay_groups(model: nn.Module, train: Training) -> list[dict]:
     latent = {id(layer.weight) for layer in bit_layers(model).values()} if not train.decay_latent else set()
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in model.named_parameters():
-        decays = parameter.ndim >= 2 and "positions" not in name and "class_token" not in name
+        decays = parameter.ndim >= 2 and not any(part in name for part in _UNDECAYED)
         groups[decays and id(parameter) not in latent].append(parameter)
     return [
         {"params": groups[decays], "weight_decay": train.weight_decay if decays else 0.0}

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lowbit.layers.attention import SelfAttention
 from lowbit.models._base import ImageModel, TextModel
 from lowbit.softmaxes._base import ExponentialSoftmax
 from lowbit.softmaxes.base_b import BaseB
@@ -15,7 +14,13 @@ from lowbit.softmaxes.base_e import BaseE
 
 TINY: dict[str, dict[str, Any]] = {
     "gpt": {"depth": 2, "width": 16, "heads": 2},
+    "gpt2": {"depth": 2, "width": 16, "heads": 2, "dropout": 0.0},
+    "lstm": {"depth": 2, "width": 48},
+    "mobilenet": {"width_mult": 0.1, "dropout": 0.0},
     "resnet18": {"width": 4},
+    "resnet50": {"width_per_group": 1},
+    "vgg11": {"width": 8},
+    "vgg16": {"width": 8},
     "vit": {"depth": 2, "width": 16, "heads": 2},
     "xnor_resnet18": {"width": 4},
 }
@@ -41,9 +46,9 @@ def batch(recipe: ImageModel | TextModel, size: int = 6, seed: int = 0) -> tuple
     return torch.randn(size, *IMAGE, generator=generator), torch.arange(size) % CLASSES
 
 
-def attention_layers(module: nn.Module) -> list[SelfAttention]:
-    """The attention layers of a module."""
-    return [m for m in module.modules() if isinstance(m, SelfAttention)]
+def attention_layers(module: nn.Module) -> list[nn.Module]:
+    """The attention layers of a module: all that hold a softmax."""
+    return [m for m in module.modules() if hasattr(m, "softmax")]
 
 
 def loss_of(module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
