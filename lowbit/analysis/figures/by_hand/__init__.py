@@ -1,0 +1,1 @@
+"""Figures of runs made by hand; drawn by `python -m lowbit plot`."""
