@@ -37,3 +37,19 @@ def below(root: Path, name: str) -> Path:
 def raw_hashes(paths: Iterable[Path], root: Path) -> dict[str, str]:
     """Manifest entry `raw_sha256`: path relative to `root` -> digest."""
     return {path.relative_to(root).as_posix(): sha256_of(path) for path in paths}
+
+
+def found(root: Path, patterns: tuple[str, ...]) -> list[Path]:
+    """Files that match, in the order of the patterns and, within one, of the names.
+
+    Raises:
+        DataError: when a pattern matches none.
+    """
+    every: dict[Path, None] = {}
+    for pattern in patterns:
+        below(root, pattern)
+        matches = sorted(p for p in root.glob(pattern) if p.is_file())
+        if not matches:
+            raise DataError(f"{root / pattern}: no such file; put it there or mend the pattern")
+        every |= dict.fromkeys(matches)
+    return list(every)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lowbit.data._base import SPLITS, DataError, Raw, Split, TextDataset
 from lowbit.data._documents import Document, divided, limited, normalised
-from lowbit.data._source import below, data_root, raw_hashes
+from lowbit.data._source import below, data_root, found, raw_hashes
 from lowbit.data._tokenize import text_splits
 from lowbit.variant import Count, NonNegativeInt, OpenFraction, variant
 
@@ -28,8 +28,10 @@ class Text(TextDataset):
         validation_fraction: share of the text for model selection, where it is to be taken out.
         test_fraction: share of the text that is read once, at the end of a run; for `files`.
         split_seed: of the fixed split by document; not the seed of a run.
-        tokenizer: bytes, or bpe: a byte-pair encoding learnt on the training split.
-        vocabulary: tokens of bpe; bytes always has 256.
+        tokenizer: bytes; bpe: a byte-pair encoding learnt on the training split; word: what stands between blanks, and
+            <eos> at the end of a line; file: that of tokenizer_file.
+        tokenizer_file: a tokenizer.json, or a folder with GPT-2's vocab.json and merges.txt, below data_root.
+        vocabulary: tokens of bpe (null is 1024), or the most frequent words that are kept (null keeps all).
         max_bytes: keep the beginning of each split, all three in proportion; null keeps all.
     """
 
@@ -41,8 +43,9 @@ class Text(TextDataset):
     validation_fraction: OpenFraction = 0.1
     test_fraction: OpenFraction = 0.1
     split_seed: NonNegativeInt = 0
-    tokenizer: Literal["bytes", "bpe"] = "bytes"
-    vocabulary: Annotated[int, Field(ge=257)] = 1024
+    tokenizer: Literal["bytes", "bpe", "word", "file"] = "bytes"
+    tokenizer_file: str | None = None
+    vocabulary: Annotated[int, Field(ge=257)] | None = None
     max_bytes: Count | None = None
 
     def arrays(self, root: Path | None, folder: Path) -> Raw:
@@ -51,7 +54,7 @@ class Text(TextDataset):
             given = ", ".join(named) or "none of them"
             raise DataError(f"train, validation, test, files: got {given}; set `files`, or `train` and `test`")
         root = data_root(root, "your text files").absolute()
-        paths = {key: _found(root, patterns) for key, patterns in named.items()}
+        paths = {key: found(root, patterns) for key, patterns in named.items()}
         if len(every := [p for group in paths.values() for p in group]) > len(set(every)):
             repeated = sorted({str(p) for p in every if every.count(p) > 1})
             raise DataError(f"{', '.join(repeated)}: in two splits; narrow the patterns")
@@ -64,8 +67,10 @@ class Text(TextDataset):
             "ignored": [f"{repeats} documents that occur before"] if repeats else [],
         }
         joint = "\n\n" if self.separator is None else self.separator
+        joint = "\n" if self.tokenizer == "word" else joint  # a separator would grow together with its neighbours
         source = f"text files {', '.join(p for patterns in named.values() for p in patterns)}"
-        return text_splits(splits, joint, self.tokenizer, self.vocabulary, source, details)
+        file = None if self.tokenizer_file is None else below(root, self.tokenizer_file)
+        return text_splits(splits, joint, self.tokenizer, self.vocabulary, source, details, file)
 
     def _documents(self, paths: list[Path]) -> Iterator[Document]:
         for path in paths:
@@ -90,18 +95,6 @@ class Text(TextDataset):
         test_fraction = self.test_fraction if "files" in documents else 0.0
         splits = divided(fresh, self.validation_fraction, test_fraction, self.split_seed)
         return splits | {k: documents[k] for k in ("test",) if k in documents}, len(given) - len(fresh)
-
-
-def _found(root: Path, patterns: tuple[str, ...]) -> list[Path]:
-    """Files that match, in the order of the patterns and, within one, of the names."""
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        below(root, pattern)
-        matches = sorted(p for p in root.glob(pattern) if p.is_file())
-        if not matches:
-            raise DataError(f"{root / pattern}: no such file; put it there or mend the pattern")
-        found |= dict.fromkeys(matches)
-    return list(found)
 
 
 def _in_proportion(splits: dict[Split, list[Document]], size: int) -> dict[Split, list[Document]]:

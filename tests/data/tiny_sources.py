@@ -122,6 +122,7 @@ SOURCES = {
     "mnist": TinySource(mnist, {}),
     "npz": TinySource(npz, {"file": "tiny.npz"}),
     "image_folder": TinySource(image_folder, {"size": 8}),
+    "corpus": TinySource(text, {"files": ["*.txt"], "validation_fraction": 0.2, "test_fraction": 0.2}),
     "text": TinySource(text, {"files": ["*.txt"], "separator": "<|endoftext|>"}),
     "stdlib_text": TinySource(lambda root, patch: None, {"max_bytes": 30_000}),
 }
