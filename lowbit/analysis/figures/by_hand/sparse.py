@@ -70,6 +70,7 @@ def _finals(axes: Axes, tables: Tables, task: str, looks: dict[str, dict]) -> No
         x = 100 * np.array(densities) * _aside(looks, name)
         axes.plot(x, [p.mean for p in points], **looks[name], zorder=4)
         axes.vlines(x, [p.low_95 for p in points], [p.high_95 for p in points], color=looks[name]["color"], alpha=0.6)
+    style.fit_to_lines(axes)
     _density_axis(axes, rows)
 
 
