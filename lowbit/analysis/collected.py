@@ -89,13 +89,20 @@ def method_of(spec: dict[str, Any]) -> str:
         return ALONE
     if exchange["method"] != "sparse":
         return _NAMES.get(exchange["method"], exchange["method"])
+    if not _chooses(exchange):
+        return _compressor(exchange)
     return f"{_compressor(exchange)} {100 * exchange['density']:g}%"
+
+
+def _chooses(exchange: dict[str, Any]) -> bool:
+    """Whether a part of the entries is sent, so that there is a density."""
+    return exchange["method"] == "sparse" and exchange["compressor"]["name"] != "none"
 
 
 def _compressor(exchange: dict[str, Any]) -> str:
     """Compressor, with the feedback and the scheme that are not the usual ones."""
     name, feedback, scheme = (exchange[key]["name"] for key in ("compressor", "feedback", "scheme"))
-    notes = [] if feedback == "residual" else [f"feedback {feedback}"]
+    notes = [] if feedback == "residual" or name == "none" else [f"feedback {feedback}"]
     notes += [] if scheme == "allgather" else [f"scheme {scheme}"]
     return f"{name} ({', '.join(notes)})" if notes else name
 
@@ -118,7 +125,7 @@ def _short(value: Any) -> str:
 def _row(run: Run, name: str, note: str) -> dict[str, Any]:
     spec, summary = run.spec, run.summary
     settings, measured = spec.get("exchange") or {}, summary.get("exchange") or {}
-    sparse = bool(settings) and settings["method"] == "sparse"
+    sparse = bool(settings) and _chooses(settings)
     test = summary["test"]["best"]
     final = test["perplexity"] if summary["metric"] == "perplexity" else 100 * test["accuracy"]
     seconds = measured.get("seconds", {})

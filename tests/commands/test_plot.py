@@ -70,6 +70,14 @@ def test_what_else_sets_two_arms_apart_is_in_their_names(tmp_path):
     assert len(lines) == 3
 
 
+def test_a_compressor_that_sends_all_has_no_density(tmp_path):
+    everything = arm(compressor="none", feedback={"name": "none"})
+    tables = collected.collect([Fake({"a": [everything, arm()]}).write(tmp_path)])
+    assert tables.arms == ("none", "hggtopk 1%")
+    assert list(tables.runs["compressor"].unique()) == ["", "hggtopk"]
+    assert {text.get_text() for text in drawn("sparse", tables).legends[0].get_texts()} == {"none", "hggtopk"}
+
+
 def test_a_run_is_read_once_however_it_is_named_and_twins_are_refused(folder, tables, tmp_path):
     assert len(collected.collect([folder, folder / "digits_resnet18-1/seed0"]).runs) == len(tables.runs)
     shutil.copytree(folder / "digits_resnet18-1/seed0", tmp_path / "twin")
