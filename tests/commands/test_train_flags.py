@@ -112,7 +112,7 @@ def another(annotation: Any, value: Any) -> Any:
     if annotation is str or str in arguments:
         return "other"
     if "float" in str(annotation):
-        return 1.25 if value is None or value > 1 else 0.625 if value != 0.625 else 0.5
+        return 1.25 if value is not None and value > 1 else 0.625 if value != 0.625 else 0.5
     return (value or 3) + 1
 
 

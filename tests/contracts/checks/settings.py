@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lowbit import catalog
 
-_SAMPLES = (0.25, 0.5, 1, 2.0, 3, "ln2", "1/ln2", True, False)
+_SAMPLES = (0.25, 0.5, 1, 2.0, 3, "ln2", "1/ln2", True, False, ("ln2",))
 
 
 def _accepted(annotation: Any) -> list[Any]:
