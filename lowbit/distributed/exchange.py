@@ -10,6 +10,7 @@ import time
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from lowbit.compressors import GradientCompressor, Sparse, entries_of
 from lowbit.distributed.layout import Group, Layout, Part
@@ -71,6 +72,11 @@ class Exchange:
         return self.between.messages + self.inside.messages
 
     @property
+    def sent_messages(self) -> float:
+        """Messages that carried it, in the mean over ranks."""
+        return self.between.sent_messages + self.inside.sent_messages
+
+    @property
     def wire_seconds(self) -> float:
         """Time spent in collectives so far, waiting for other ranks included."""
         return self.between.seconds + self.inside.seconds
@@ -129,12 +135,14 @@ class Exchange:
             self.compressor.take_back(Sparse(group.of(buffer), None, torch.Size()), group.name)
 
     def _between_nodes(self, buffer: Tensor, layout: Layout, density: float, scale: float, skip_unused: bool) -> None:
-        sent = [(g, self._compress(g, buffer, density, scale, skip_unused)) for g in layout.groups]
-        message, dense = self._message(sent, buffer, layout, density)
-        self.sent_entries += sum(p.numel for p in dense) + (0 if message is None else len(message.values))
-        if message is not None:
-            self._take_back(self._aggregate(message, buffer), layout)
-        self._reduce_dense(buffer, dense)
+        with record_function("compress"):
+            sent = [(g, self._compress(g, buffer, density, scale, skip_unused)) for g in layout.groups]
+        with record_function("decompress"):  # what of it is waiting for others lies inside as `send`
+            message, dense = self._message(sent, buffer, layout, density)
+            self.sent_entries += sum(p.numel for p in dense) + (0 if message is None else len(message.values))
+            if message is not None:
+                self._take_back(self._aggregate(message, buffer), layout)
+            self._reduce_dense(buffer, dense)
 
     def _compress(self, group: Group, buffer: Tensor, density: float, scale: float, skip_unused: bool) -> Sparse:
         """Compensate, compress, update: what this rank sends of a group."""

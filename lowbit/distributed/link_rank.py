@@ -1,9 +1,11 @@
 """One rank of `netbench`: does the exchanges named on its command line, and prints a line of JSON for each."""
 
+import itertools
 import json
 import os
 import sys
 import time
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,23 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import record_function
 
 from lowbit import catalog
 from lowbit.compressors import make
 from lowbit.data.digits import Digits
-from lowbit.distributed.ddp_hook import register_sparse_hook
+from lowbit.distributed import tracing
+from lowbit.distributed.ddp_hook import SparseHook, register_sparse_hook
 from lowbit.distributed.exchange import Exchange
 from lowbit.distributed.layout import Group, Layout, Part
-from lowbit.distributed.netbench import Case, Training
-from lowbit.distributed.torch_hooks import TORCH_HOOKS, register_torch_hook
+from lowbit.distributed.measurements import PHASES, Case, Training
+from lowbit.distributed.nodes import wires
+from lowbit.distributed.torch_hooks import TORCH_HOOKS, TorchHook, register_torch_hook
 from lowbit.processes import die_with
 from lowbit.schemes import Wire
+
+TIMEOUT = timedelta(seconds=120)
+TRACED_STEPS = 3
 
 
 def counted_bytes() -> int:
@@ -38,75 +46,115 @@ def counted_bytes() -> int:
 
 
 def exchanged(case: Case) -> dict[str, Any]:
-    """Seconds of each round, and compression, payload and counted bytes of all."""
+    """Seconds of each round, of compression in it and of sums; payload, messages and counted bytes of all."""
     dtype = getattr(torch, case.dense_dtype)
-    wire = Wire(dist.group.WORLD)
-    exchange = Exchange(make(case.compressor), catalog.build("schemes", {"name": case.scheme}), wire, dtype=dtype)
+    everyone, between, inside = wires(Wire(dist.group.WORLD), case.ranks_per_node, TIMEOUT)
+    scheme = catalog.build("schemes", {"name": case.scheme})
+    exchange = Exchange(make(case.compressor), scheme, between, inside, dtype)
     layout = Layout((Group((Part("gradient", 0, case.numel),)),))
-    gradients = torch.randn(3, case.numel, generator=torch.Generator().manual_seed(wire.rank))
+    gradients = torch.randn(3, case.numel, generator=torch.Generator().manual_seed(everyone.rank))
     for gradient in gradients[:2]:  # the history of the compressor, and connections
         exchange.mean(gradient.clone(), layout, case.density)
     dist.barrier()
-    before, payload, compressing = counted_bytes(), exchange.sent_bytes, exchange.compress_seconds
-    seconds = []
+    before, payload, messages = counted_bytes(), exchange.sent_bytes, exchange.sent_messages
+    rounds: dict[str, list[float]] = {"seconds": [], "compress": [], "decompress": []}
     for number in range(case.rounds):
         gradient = gradients[number % 3].clone()
+        dist.barrier()
+        clocks = (exchange.compress_seconds, exchange.decompress_seconds)
         begun = time.perf_counter()
         exchange.mean(gradient, layout, case.density)
-        seconds.append(time.perf_counter() - begun)
+        rounds["seconds"].append(time.perf_counter() - begun)
+        rounds["compress"].append(exchange.compress_seconds - clocks[0])
+        rounds["decompress"].append(exchange.decompress_seconds - clocks[1])
     dist.barrier()  # only now has everything left the interface
-    return {
-        "seconds": seconds,
-        "compress_seconds": exchange.compress_seconds - compressing,
+    return rounds | {
         "wire_bytes": exchange.sent_bytes - payload,
+        "messages": exchange.sent_messages - messages,
         "counted_bytes": counted_bytes() - before,
     }
 
 
 def trained(training: Training) -> dict[str, Any]:
-    """Seconds of each step, payload and counted bytes of all, and the curve of the validation loss."""
+    """Seconds of each step and of its phases, payload, messages and counted bytes of all, and the curve of the loss."""
     rank, world = dist.get_rank(), dist.get_world_size()
     splits = {
         name: (torch.from_numpy(arrays["images"]).flatten(1) / 255, torch.from_numpy(arrays["labels"]))
         for name, arrays in Digits().arrays(None, Path()).arrays.items()
     }
-    torch.manual_seed(0)
+    torch.manual_seed(training.seed)
     width = training.width
     layers = (nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10))
     model = DistributedDataParallel(nn.Sequential(*layers), bucket_cap_mb=1)
-    if training.hook in TORCH_HOOKS:
-        settings = {"start_powerSGD_iter": 2} if training.hook == "powersgd" else {}
-        hook: Any = register_torch_hook(model, training.hook, **settings)
-    else:
-        hook = register_sparse_hook(model, training.hook, training.density)
+    hook = _hook(model, training)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    images, labels = splits["train"]
-    draws = torch.Generator().manual_seed(1)
-    seconds, curve, payload, before = [], [], 0, counted_bytes()
-    for step in range(training.steps):
-        if step % training.every == 0:
-            dist.barrier()
+    draws = torch.Generator().manual_seed(training.seed + 1)
+    spent: dict[str, list[float]] = {name: [] for name in ("seconds", *PHASES)}
+
+    def step() -> None:
+        images, labels = splits["train"]
         batch = torch.randint(len(labels), (32 * world,), generator=draws)[rank::world]
-        begun = time.perf_counter()
-        optimizer.zero_grad()
-        cross_entropy(model(images[batch]), labels[batch]).backward()
-        optimizer.step()
-        seconds.append(time.perf_counter() - begun)
-        payload += hook.wire_bytes
-        if (step + 1) % training.every == 0 or step + 1 == training.steps:
+        exchanged, times = _clocks(hook), [time.perf_counter()]
+        with record_function("forward"):
+            optimizer.zero_grad()
+            loss = cross_entropy(model(images[batch]), labels[batch])
+        times.append(time.perf_counter())
+        with record_function("backward"):
+            loss.backward()
+        times.append(time.perf_counter())
+        with record_function("update"):
+            optimizer.step()
+        times.append(time.perf_counter())
+        phases = [after - before for before, after in zip(exchanged, _clocks(hook), strict=True)]
+        forward, backward, update = (after - before for before, after in itertools.pairwise(times))
+        for name, seconds in zip(spent, (times[-1] - times[0], forward, backward, *phases, update), strict=True):
+            spent[name].append(seconds)
+
+    curve, before = [], counted_bytes()
+    for number in range(1, training.steps + 1):
+        if number % training.every == 1:
+            dist.barrier()
+        step()
+        if number % training.every == 0 or number == training.steps:
             with torch.no_grad():
                 held_out, targets = splits["validation"]
-                curve.append((sum(seconds), float(cross_entropy(model.module(held_out), targets))))
+                curve.append((sum(spent["seconds"]), float(cross_entropy(model.module(held_out), targets))))
     dist.barrier()
-    counted = counted_bytes() - before
-    return {"seconds": seconds, "wire_bytes": payload, "counted_bytes": counted, "curve": curve}
+    told: dict[str, Any] = {name: list(seconds) for name, seconds in spent.items()} | {"curve": curve}
+    told |= {"wire_bytes": _exchange(hook).sent_bytes, "messages": _exchange(hook).sent_messages}
+    told["counted_bytes"] = counted_bytes() - before
+    if training.trace:
+        with tracing.recorded(Path(training.trace)) if rank == 0 else nullcontext():
+            for _ in range(TRACED_STEPS):
+                step()
+    return told
+
+
+def _hook(model: DistributedDataParallel, training: Training) -> SparseHook | TorchHook:
+    if training.hook in TORCH_HOOKS:
+        settings = {"start_powerSGD_iter": 2} if training.hook == "powersgd" else {}
+        return register_torch_hook(model, training.hook, **settings)
+    return register_sparse_hook(model, training.hook, training.density, pipeline=training.pipeline)
+
+
+def _exchange(hook: SparseHook | TorchHook) -> Exchange | TorchHook:
+    """What counts bytes and messages."""
+    return hook.exchange if isinstance(hook, SparseHook) else hook
+
+
+def _clocks(hook: SparseHook | TorchHook) -> tuple[float, float, float]:
+    """Seconds so far of compression, of collectives and of sums; PyTorch's hooks tell none."""
+    if isinstance(hook, TorchHook):
+        return 0.0, 0.0, 0.0
+    exchange = hook.exchange
+    return exchange.compress_seconds, exchange.wire_seconds, exchange.decompress_seconds
 
 
 def main() -> None:
     """Join the others, and do all jobs."""
     die_with(int(os.environ["LOWBIT_PARENT"]))
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", timeout=timedelta(seconds=120))
+    dist.init_process_group("gloo", timeout=TIMEOUT)
     for settings in json.loads(sys.argv[1]):
         kind = settings.pop("kind")
         told = exchanged(Case(**settings)) if kind == "Case" else trained(Training(**settings))

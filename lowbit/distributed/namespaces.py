@@ -13,11 +13,14 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from lowbit.cost import PAYLOAD_OF_MERGED_PACKET, PAYLOAD_OF_PACKET
 from lowbit.errors import UserError
 
 _TOOLS = ("ip", "tc", "unshare", "nsenter")
 _SUBNET = "10.77.0"
 INTERFACE = "eth0"
+_BURST_SECONDS = 0.00055
+_MERGED_BYTES = 65536
 
 
 def what_is_missing() -> str:
@@ -84,8 +87,19 @@ def _namespace(stack: ExitStack) -> list[str]:
 
 
 def _shape(place: list[str], interface: str, rate_bits: float) -> None:
-    burst = max(64 * 1024, int(rate_bits / 8 / 250))  # what a timer of 250 Hz must let through at once
-    _run(place, f"tc qdisc add dev {interface} root tbf rate {rate_bits:.0f}bit burst {burst}b latency 100ms")
+    limits = f"rate {rate_bits:.0f}bit burst {_burst(rate_bits)}b latency 100ms"
+    _run(place, f"tc qdisc add dev {interface} root tbf {limits}")
+
+
+def _burst(rate_bits: float) -> int:
+    """Bytes that a link lets through at once; tbf cuts larger packets."""
+    return max(3 * 1514, int(rate_bits / 8 * _BURST_SECONDS))
+
+
+def payload_of_packet(rate_bits: float | None) -> int:
+    """Bytes of payload in a full packet: links from 1 Gb/s on let pass what the kernel has merged, 64 KiB at a time."""
+    cut = rate_bits is not None and _burst(rate_bits) < _MERGED_BYTES
+    return PAYLOAD_OF_PACKET if cut else PAYLOAD_OF_MERGED_PACKET
 
 
 def _run(place: list[str], command: str) -> None:

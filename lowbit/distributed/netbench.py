@@ -12,101 +12,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
 from lowbit.distributed import namespaces
+from lowbit.distributed.measurements import PHASES, Case, Measured, Trained, Training, traffic_of
 from lowbit.errors import UserError
-
-
-@dataclass(frozen=True)
-class Case:
-    """An exchange to measure.
-
-    Args:
-        compressor: name.
-        scheme: name.
-        density: fraction of entries sent.
-        numel: entries of the gradient.
-        dense_dtype: of numbers on the wire that are not compressed: `float32`, or one of 16 bits.
-        rounds: exchanges that are measured.
-    """
-
-    compressor: str
-    scheme: str
-    density: float
-    numel: int
-    dense_dtype: str = "float32"
-    rounds: int = 5
-
-    @property
-    def name(self) -> str:
-        """For tables."""
-        if self.compressor == "none":
-            return f"dense {self.dense_dtype}"
-        return f"{self.compressor} {self.density:g} {self.scheme}"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a case has cost.
-
-    Args:
-        case: that was measured.
-        seconds: of an exchange, median over rounds of the slowest rank's.
-        compress_seconds: of it on compression, mean over ranks.
-        wire_bytes: payload of an exchange, sum over ranks.
-        counted_bytes: what the interfaces have sent in an exchange, sum over ranks; None on loopback.
-    """
-
-    case: Case
-    seconds: float
-    compress_seconds: float
-    wire_bytes: float
-    counted_bytes: float | None
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training run to measure: digits, a perceptron with two hidden layers, the same data and start for all hooks.
-
-    Args:
-        hook: name of a compressor, or of one of PyTorch's hooks.
-        density: fraction of entries sent, for a compressor.
-        steps: of SGD with momentum.
-        width: of the hidden layers; 1024 for 1.1 million parameters.
-        every: steps between two looks at the validation loss, which do not count as time.
-    """
-
-    hook: str
-    density: float
-    steps: int
-    width: int = 1024
-    every: int = 10
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training run has given.
-
-    Args:
-        training: that was measured.
-        step_seconds: median over steps of the slowest rank's.
-        wire_bytes: payload of a step, sum over ranks.
-        counted_bytes: what the interfaces have sent in a step, sum over ranks; None on loopback.
-        curve: seconds of training so far and validation loss, at every look.
-    """
-
-    training: Training
-    step_seconds: float
-    wire_bytes: float
-    counted_bytes: float | None
-    curve: list[tuple[float, float]]
-
-    def seconds_to(self, loss: float) -> float | None:
-        """When the validation loss was first no greater; None for never."""
-        return next((seconds for seconds, reached in self.curve if reached <= loss), None)
 
 
 def measure(cases: list[Case], ranks: int, rate_bits: float | None, *, loopback: bool) -> Iterator[Measured]:
@@ -121,24 +33,26 @@ def measure(cases: list[Case], ranks: int, rate_bits: float | None, *, loopback:
     Raises:
         UserError: when a rank fails; all are killed then.
     """
+    packet = namespaces.payload_of_packet(rate_bits)
     for case, told in _answers(cases, ranks, rate_bits, loopback):
         yield Measured(
             case,
             seconds=_slowest(told),
-            compress_seconds=sum(t["compress_seconds"] for t in told) / ranks / case.rounds,
-            wire_bytes=sum(t["wire_bytes"] for t in told) / case.rounds,
-            counted_bytes=None if loopback else sum(t["counted_bytes"] for t in told) / case.rounds,
+            compress_seconds=_mean_rank(told, "compress"),
+            decompress_seconds=_mean_rank(told, "decompress"),
+            traffic=traffic_of(told, case.rounds, not loopback, packet),
         )
 
 
 def train(runs: list[Training], ranks: int, rate_bits: float | None, *, loopback: bool) -> Iterator[Trained]:
     """Measure training runs one after the other; arguments and errors as of `measure`."""
+    packet = namespaces.payload_of_packet(rate_bits)
     for training, told in _answers(runs, ranks, rate_bits, loopback):
         yield Trained(
             training,
             step_seconds=_slowest(told),
-            wire_bytes=sum(t["wire_bytes"] for t in told) / training.steps,
-            counted_bytes=None if loopback else sum(t["counted_bytes"] for t in told) / training.steps,
+            phases={name: median(told[0][name]) for name in PHASES},
+            traffic=traffic_of(told, training.steps, not loopback, packet),
             curve=[tuple(point) for point in told[0]["curve"]],
         )
 
@@ -185,3 +99,8 @@ def _line(rank: int, process: subprocess.Popen) -> dict[str, Any]:
 def _slowest(told: list[dict[str, Any]]) -> float:
     """Median over rounds of the slowest rank's seconds."""
     return median(max(of_ranks) for of_ranks in zip(*(t["seconds"] for t in told), strict=True))
+
+
+def _mean_rank(told: list[dict[str, Any]], phase: str) -> float:
+    """Median over rounds of the mean over ranks."""
+    return median(sum(of_ranks) / len(told) for of_ranks in zip(*(t[phase] for t in told), strict=True))

@@ -35,14 +35,16 @@ class TorchHook:
 
     Attributes:
         sent_bytes: payload that this rank has sent so far, as rings would: 2 (P - 1) / P of what is reduced.
-        wire_bytes: the same in the last step.
+        wire_bytes: payload of the last step.
         sent_entries: numbers that this rank has given to reductions so far.
-        messages: of those rings so far.
+        messages: of those rings that had to wait for one another so far.
+        sent_messages: that gloo has cut it into so far.
     """
 
     def __init__(self, name: str, model: DistributedDataParallel, settings: dict[str, Any]):
         group = model.process_group
         self.sent_bytes = 0
+        self.sent_messages = 0
         self.wire_bytes = 0
         self.sent_entries = 0
         self.messages = 0
@@ -69,9 +71,10 @@ class TorchHook:
             length = self._numbers() - before
         reduced = {"noop": 0, "fp16": 2 * length, "bf16": 2 * length}.get(self._name, width * length)
         self.sent_bytes += 2 * (self._world - 1) * reduced // self._world
-        if self._name != "noop":
-            self.sent_entries += length
-            self.messages += 2 * (self._world - 1) * (3 if compressing else 1)
+        reductions = 0 if self._name == "noop" else 3 if compressing else 1  # PowerSGD: vectors, then P, then Q
+        self.sent_entries += length if reductions else 0
+        self.messages += 2 * (self._world - 1) * reductions
+        self.sent_messages += 4 * (self._world - 1) * reductions
         if bucket.is_last():
             self.wire_bytes, self._sent_before = self.sent_bytes - self._sent_before, self.sent_bytes
         return future

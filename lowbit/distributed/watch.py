@@ -64,8 +64,8 @@ class Watch:
 
     def call(self, step: int, error: Exception) -> str:
         """Call the roll after an error in a step's exchange, and return the verdict."""
-        self._tell(_CALL, f"{step}\n{error}")
-        if not self._decided.wait(2 * self._poll + 2 * self._patience):
+        told = self._tell(_CALL, f"{step}\n{error}")
+        if not told or not self._decided.wait(2 * self._poll + 2 * self._patience):
             self._decide(f"step {step}: the store of the process group is gone, and with it the rank that keeps it")
         assert self.verdict is not None
         return self.verdict
@@ -79,11 +79,14 @@ class Watch:
         """End the thread: this process ends by itself, or goes on without the watch."""
         self._closed.set()
 
-    def _tell(self, key: str, text: str) -> None:
+    def _tell(self, key: str, text: str) -> bool:
+        """Whether the store has been told."""
         try:
             self._store.compare_set(key, "", text)
         except RuntimeError as error:
             log.warning("rank %d: the store of the process group cannot be reached: %s", self._rank, error)
+            return False
+        return True
 
     def _look(self) -> None:
         try:

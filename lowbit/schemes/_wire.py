@@ -1,7 +1,8 @@
 """The collectives that schemes use, between the ranks of one group, counted in bytes and seconds.
 
 `sent_bytes` is the payload that this rank puts on the network: what a ring or a tree as of gloo and NCCL must send,
-without the framing of the transport. One rank alone sends nothing.
+without the framing of the transport. `sent_messages` are those that gloo cuts it into, in the mean over ranks: rings
+go round in two halves, and an all-reduce leaves out segments without an entry. One rank alone sends nothing.
 """
 
 import math
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.profiler import record_function
 
 
 class WireError(RuntimeError):
@@ -29,6 +31,7 @@ class Wire:
         world: P, the number of ranks.
         sent_bytes: payload that this rank has sent so far.
         messages: that had to wait for one another so far, as of rings and trees.
+        sent_messages: that it has sent so far.
         seconds: time spent in collectives so far.
     """
 
@@ -38,12 +41,14 @@ class Wire:
         self.world = 1 if group is None else dist.get_world_size(group)
         self.sent_bytes = 0
         self.messages = 0
+        self.sent_messages = 0.0
         self.seconds = 0.0
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over ranks, in place: 2 (P - 1) / P of its bytes."""
         if self.world > 1:
-            with self._sending(2 * (self.world - 1) * tensor.nbytes // self.world, 2 * (self.world - 1)):
+            in_a_row, segments = 2 * (self.world - 1), min(2 * self.world, tensor.numel())
+            with self._sending(in_a_row * tensor.nbytes // self.world, in_a_row, in_a_row / self.world * segments):
                 dist.all_reduce(tensor, group=self.group)
         return tensor
 
@@ -52,7 +57,7 @@ class Wire:
         if self.world == 1:
             return tensor[None]
         rows = tensor.new_empty(self.world * len(tensor))
-        with self._sending((self.world - 1) * tensor.nbytes, self.world - 1):
+        with self._sending((self.world - 1) * tensor.nbytes, self.world - 1, 2 * (self.world - 1)):
             dist.all_gather_single(rows, tensor.contiguous(), group=self.group)
         return rows.view(self.world, -1)
 
@@ -68,40 +73,43 @@ class Wire:
             return tensors
         lengths = torch.tensor([len(t) for t in tensors], device=tensors[0].device)
         arriving = torch.empty_like(lengths)
-        with self._sending((self.world - 1) * lengths.itemsize, self.world - 1):
+        with self._sending((self.world - 1) * lengths.itemsize, self.world - 1, self.world - 1):
             dist.all_to_all_single(arriving, lengths, group=self.group)
         sizes = arriving.tolist()
         received, sent = tensors[0].new_empty(sum(sizes)), torch.cat(tensors)
-        with self._sending(sent.nbytes - tensors[self.rank].nbytes, self.world - 1):
+        with self._sending(sent.nbytes - tensors[self.rank].nbytes, self.world - 1, self.world - 1):
             dist.all_to_all_single(received, sent, sizes, lengths.tolist(), group=self.group)
         return list(received.split(sizes))
 
     def send(self, tensor: Tensor, to: int) -> None:
         """Send a tensor to a rank of the group."""
-        with self._sending(tensor.nbytes, 1):
+        with self._sending(tensor.nbytes, 1, 1):
             dist.send(tensor.contiguous(), group=self.group, group_dst=to)
 
     def receive(self, tensor: Tensor, sender: int) -> Tensor:
         """Receive a tensor from a rank of the group, in place."""
-        with self._sending(0, 1):
+        with self._sending(0, 1, 0):
             dist.recv(tensor, group=self.group, group_src=sender)
         return tensor
 
     def broadcast(self, tensor: Tensor) -> Tensor:
         """The tensor of rank 0, in place; (P - 1) / P of its bytes in the mean over ranks."""
         if self.world > 1:
-            with self._sending((self.world - 1) * tensor.nbytes // self.world, math.ceil(math.log2(self.world))):
+            others, in_a_row = self.world - 1, math.ceil(math.log2(self.world))
+            with self._sending(others * tensor.nbytes // self.world, in_a_row, others / self.world):
                 dist.broadcast(tensor, group=self.group, group_src=0)
         return tensor
 
     @contextmanager
-    def _sending(self, count: int, messages: int) -> Iterator[None]:
+    def _sending(self, count: int, in_a_row: int, messages: float) -> Iterator[None]:
         begun = time.perf_counter()
         try:
-            yield
+            with record_function("send"):
+                yield
         except RuntimeError as error:
             raise WireError(str(error)) from error
         finally:
             self.seconds += time.perf_counter() - begun
             self.sent_bytes += count
-            self.messages += messages
+            self.messages += in_a_row
+            self.sent_messages += messages

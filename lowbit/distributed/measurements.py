@@ -1,0 +1,155 @@
+"""What `netbench` measures between processes, and what it has found: exchanges of gradients, and training runs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from lowbit import cost
+
+PHASES = ("forward", "backward", "compress", "send", "decompress", "update")
+
+
+@dataclass(frozen=True)
+class Case:
+    """An exchange to measure.
+
+    Args:
+        compressor: name.
+        scheme: name.
+        density: fraction of entries sent.
+        numel: entries of the gradient.
+        dense_dtype: of numbers on the wire that are not compressed: `float32`, or one of 16 bits.
+        rounds: exchanges that are measured.
+        ranks_per_node: ranks that average densely before the first of them exchanges.
+    """
+
+    compressor: str
+    scheme: str
+    density: float
+    numel: int
+    dense_dtype: str = "float32"
+    rounds: int = 5
+    ranks_per_node: int = 1
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        if self.compressor == "none":
+            return f"dense {self.dense_dtype}"
+        return f"{self.compressor} {self.density:g} {self.scheme}"
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What all ranks have put on the network, together.
+
+    Args:
+        wire_bytes: payload, as computed.
+        messages: that carried it, as computed.
+        counted_bytes: what the interfaces have sent; None where they were not asked.
+        payload_of_packet: bytes of payload in a full packet.
+    """
+
+    wire_bytes: float
+    messages: float
+    counted_bytes: float | None
+    payload_of_packet: int
+
+    @property
+    def framed_bytes(self) -> float:
+        """What the interfaces should count, as computed."""
+        return cost.framed_bytes(self.wire_bytes, self.messages, self.payload_of_packet)
+
+    @property
+    def columns(self) -> str:
+        """For tables: payload, with framing, counted, and how far they are apart."""
+        if self.counted_bytes is None or self.wire_bytes == 0:
+            return f"{self.wire_bytes:12.0f}"
+        apart = self.framed_bytes / self.counted_bytes - 1
+        return f"{self.wire_bytes:12.0f} {self.framed_bytes:12.0f} {self.counted_bytes:12.0f} {apart:+7.1%}"
+
+
+COLUMNS = f"{'payload':>12} {'framed':>12} {'counted':>12} {'apart':>7}"
+"""Heads of `Traffic.columns`."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a case has cost.
+
+    Args:
+        case: that was measured.
+        seconds: of an exchange, median over rounds of the slowest rank's.
+        compress_seconds: of it on compression, median over rounds of the mean over ranks.
+        decompress_seconds: of it on sums and copies of what has arrived, the same.
+        traffic: of an exchange.
+    """
+
+    case: Case
+    seconds: float
+    compress_seconds: float
+    decompress_seconds: float
+    traffic: Traffic
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training run to measure: digits, a perceptron with two hidden layers, the same data and start for all hooks.
+
+    Args:
+        hook: name of a compressor, or of one of PyTorch's hooks.
+        density: fraction of entries sent, for a compressor.
+        steps: of SGD with momentum.
+        width: of the hidden layers; 1024 for 1.1 million parameters.
+        every: steps between two looks at the validation loss, which do not count as time.
+        pipeline: for a compressor, whether backward goes on while a bucket is exchanged.
+        seed: of the start and of the batches.
+        trace: file for a trace of three more steps on rank 0; none if empty.
+    """
+
+    hook: str
+    density: float
+    steps: int
+    width: int = 1024
+    every: int = 10
+    pipeline: bool = True
+    seed: int = 0
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run has given.
+
+    Args:
+        training: that was measured.
+        step_seconds: median over steps of the slowest rank's.
+        phases: seconds of `PHASES`, medians over steps on rank 0; those of an exchange are 0 for PyTorch's hooks, and
+            inside backward where there is no pipeline.
+        traffic: of a step.
+        curve: seconds of training so far and validation loss, at every look.
+    """
+
+    training: Training
+    step_seconds: float
+    phases: dict[str, float]
+    traffic: Traffic
+    curve: list[tuple[float, float]]
+
+    def seconds_to(self, loss: float) -> float | None:
+        """When the validation loss was first no greater; None for never."""
+        return next((seconds for seconds, reached in self.curve if reached <= loss), None)
+
+
+def traffic_of(told: list[dict[str, Any]], rounds: int, counted: bool, payload_of_packet: int) -> Traffic:
+    """The traffic of one round, of what every rank tells of all.
+
+    Args:
+        told: `wire_bytes`, `messages` and `counted_bytes` of every rank.
+        rounds: that these were sent in.
+        counted: whether the counters belong to the ranks alone.
+        payload_of_packet: bytes of payload in a full packet.
+    """
+    sums = {key: sum(t[key] for t in told) / rounds for key in ("wire_bytes", "messages", "counted_bytes")}
+    return Traffic(
+        sums["wire_bytes"], sums["messages"], sums["counted_bytes"] if counted else None, payload_of_packet
+    )
