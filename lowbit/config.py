@@ -12,19 +12,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from lowbit import catalog, config_compression, config_probes
+from lowbit import catalog, config_compression, config_networks, config_probes
 from lowbit.catalog import Settings
 from lowbit.compression_spec import CompressionSpec, TraceSpec
 from lowbit.config_arms import AXES, faults_of_points, kind_of, laid_over, mismatch, no_effect
 from lowbit.config_compression import CompressorStudy
 from lowbit.config_errors import ConfigError, explain
 from lowbit.config_files import as_overlay, merged, read_yaml
+from lowbit.config_networks import NetworkStudy
 from lowbit.config_probes import Name, ProbeStudy, reference_run, without_null
 from lowbit.config_studies import AnyStudy, Study
+from lowbit.network_spec import NetworkSpec
 from lowbit.probe_spec import ProbeSpec
 from lowbit.spec import RunSpec, Task, Trainable
 
-AnyRun = RunSpec | ProbeSpec | CompressionSpec
+AnyRun = RunSpec | ProbeSpec | CompressionSpec | NetworkSpec
 TRAINING_STUDIES = ("softmax", "transfer", "exchange")
 """Names that a study that trains may have: each has its rule, claims and figures."""
 
@@ -91,6 +93,8 @@ class Config(Settings):
             return tuple(config_probes.runs_of(name, study, self._network))
         if isinstance(study, CompressorStudy):
             return config_compression.runs_of(name, study, self._traced, self.resolved_device)
+        if isinstance(study, NetworkStudy):
+            return config_networks.runs_of(name, study)
         runs = []
         for task_name, repeats in study.tasks.items():
             for arm_name, arm in study.points.items():
@@ -138,6 +142,8 @@ class Config(Settings):
             for name, study in self.studies.items():
                 if isinstance(study, CompressorStudy):
                     found += config_compression.faults(name, study, self._traced, tuple(self.tasks))
+                if isinstance(study, NetworkStudy):
+                    found += config_networks.faults(name, study)
         if found:
             raise ConfigError("\n".join(found))
         return self

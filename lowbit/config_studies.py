@@ -1,4 +1,4 @@
-"""Kinds of studies in the configuration, told apart by what they have: tasks, probes or traces."""
+"""Kinds of studies in the configuration, told apart by what they have: tasks, probes, traces or links."""
 
 import functools
 from typing import Annotated, Any
@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from lowbit import config_arms
 from lowbit.catalog import Settings
 from lowbit.config_compression import CompressorStudy
+from lowbit.config_networks import NetworkStudy
 from lowbit.config_probes import Name, ProbeStudy, without_null
 from lowbit.probe_spec import Axes
 from lowbit.variant import Count
@@ -54,13 +55,15 @@ class Study(Settings):
 def kind_of_study(value: Any) -> str:
     """Tag of the kind of study that a configuration entry describes."""
     if isinstance(value, dict):
-        return "probe" if "probes" in value else "compression" if "traces" in value else "training"
-    return {ProbeStudy: "probe", CompressorStudy: "compression"}.get(type(value), "training")
+        kinds = {"probes": "probe", "traces": "compression", "links": "network"}
+        return next((kind for key, kind in kinds.items() if key in value), "training")
+    return {ProbeStudy: "probe", CompressorStudy: "compression", NetworkStudy: "network"}.get(type(value), "training")
 
 
 AnyStudy = Annotated[
     Annotated[Study, Tag("training")]
     | Annotated[ProbeStudy, Tag("probe")]
-    | Annotated[CompressorStudy, Tag("compression")],
+    | Annotated[CompressorStudy, Tag("compression")]
+    | Annotated[NetworkStudy, Tag("network")],
     Discriminator(kind_of_study),
 ]

@@ -1,4 +1,4 @@
-"""What an exchange of gradients costs: bytes, messages and seconds of every scheme, and the density below which it pays.
+"""What an exchange of gradients costs: bytes, messages, seconds, and the density below which it pays.
 
     seconds = compute + latency * messages + bytes * max(framing / rate, host)
 
@@ -13,8 +13,8 @@ copies bytes while the network carries others. On the network a payload has head
     >>> crossover("allgather", ranks=8)
     0.125
 
-**Reference**: R. Hockney, The Communication Challenge for MPP, 1994 (latency and bandwidth); R. Thakur, R. Rabenseifner,
-W. Gropp, Optimization of Collective Communication Operations in MPICH, 2005. Volumes: `lowbit.schemes`.
+**Reference**: R. Hockney, The Communication Challenge for MPP, 1994 (latency and bandwidth); R. Thakur,
+R. Rabenseifner, W. Gropp, Optimization of Collective Communication Operations in MPICH, 2005.
 """
 
 import math
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 SCHEMES = ("dense", "allgather", "shared", "gtopk", "oktopk")
 INDEX_BYTES = 4
-MESSAGE_BYTES = 400
+MESSAGE_BYTES = 420
 """Of the transport for a message, measured with gloo over TCP: headers, announcements, and their packets."""
 PACKET_BYTES = 99
 """Of Ethernet, IP and TCP for a packet of 1448 bytes, and half an acknowledgement."""
@@ -75,10 +75,9 @@ def volume(scheme: str, ranks: int, entries: int, density: float = 1.0, value_by
 
 
 def crossover(scheme: str, ranks: int, value_bytes: int = 4) -> float:
-    """Density below which a scheme sends fewer bytes in a row than a dense all-reduce of float32; 1 where it always does.
+    """Density below which a scheme sends fewer bytes in a row than a dense all-reduce of float32; 1 for every density.
 
-    `allgather` 1 / (2 P) * 4 * 2 / (value + index) = 1 / P for float32, `shared` 1, `oktopk` 1 / 2,
-    `gtopk` (P - 1) / (2 P log2 P).
+    With values of float32: `allgather` 1 / P, `shared` 1, `oktopk` 1 / 2, `gtopk` (P - 1) / (2 P log2 P).
     """
     dense = volume("dense", ranks, 1_000_000).in_row
     whole = volume(scheme, ranks, 1_000_000, 1.0, value_bytes).in_row

@@ -314,6 +314,26 @@ def compression_tasks(wildcards):
     return ",".join(run.task for run in CONFIG.runs if run.study == "compressor")
 
 
+def network_run():
+    """The spec of the network study's run."""
+    return RUNS["network/links"]
+
+
+def network_spec(wildcards):
+    """params function: that spec as JSON."""
+    return json.dumps(network_run().model_dump(mode="json"), sort_keys=True)
+
+
+def network_code(wildcards):
+    """params function: fingerprint of the code that it uses."""
+    return network_run().code_digest
+
+
+def network_extrapolation(wildcards):
+    """params function: the machines that the cost of exchanges is computed for, as JSON."""
+    return json.dumps(CONFIG.studies["network"].extrapolation.model_dump(mode="json"), sort_keys=True)
+
+
 def gpus_of_speed(wildcards):
     """resources function: GPUs of a run that takes times."""
     return compression_run(None, wildcards).gpus

@@ -14,9 +14,9 @@ LEVELS = (
     ("errors", "atomic", "variant", "compressor_names"),
     ("catalog", "processes", "gpu_slots"),
     (
-        *("spec", "probe_spec", "compression_spec", "exchange_spec", "manifest", "pieces"),
-        *("config", "config_arms", "config_studies", "config_probes", "config_compression", "config_errors"),
-        *("config_files", "config_exchange"),
+        *("spec", "probe_spec", "compression_spec", "exchange_spec", "network_spec", "manifest", "pieces"),
+        *("config", "config_arms", "config_studies", "config_probes", "config_compression", "config_networks"),
+        *("config_errors", "config_files", "config_exchange", "cost", "cost_assumptions"),
     ),
     ("kernels",),
     ("feedback", "softmaxes", "quantizers", "surrogates"),
@@ -88,7 +88,7 @@ def test_a_broken_rule_is_found():
 
 
 @pytest.mark.parametrize(
-    "name", ["analysis", "catalog", "spec", "config", "variant", "gpu_slots", "processes", "manifest"]
+    "name", ["analysis", "catalog", "spec", "config", "cost", "variant", "gpu_slots", "processes", "manifest"]
 )
 def test_no_torch_where_it_would_cost_seconds(name):
     for path in FILES:

@@ -26,7 +26,7 @@ def test_ten_lines_measure_any_network(capsys):
     assert float(printed.splitlines()[-1]) > 0
 
 
-@pytest.mark.parametrize("study", ["softmax", "transfer", "estimator", "compressor", "exchange"])
+@pytest.mark.parametrize("study", ["softmax", "transfer", "estimator", "compressor", "network", "exchange"])
 def test_every_figure_has_a_caption_in_the_report(study):
     text = (ROOT / "report/figure.rst").read_text()
     of_study = re.search(rf'"{study}": {{(.+?)\n  }}', text, re.DOTALL).group(1)

@@ -10,6 +10,7 @@ from lowbit.errors import UserError
 FURTHER = {
     "exchange": ("links", "exposed", "volumes"),
     "estimator": ("layers", "descents", "surrogates"),
+    "network": ("fits", "assumptions"),
     "compressor": ("costs", "steps", "slopes", "benchmark", "matrix", "audit", "modes"),
 }
 """Tables of a study beside those that every study has."""

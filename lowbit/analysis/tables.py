@@ -21,6 +21,7 @@ TEXT_COLUMNS = frozenset(
         *("method", "compressor", "feedback", "scheme", "granularity", "link"),
         *("point", "variant", "estimator", "surrogate", "problem", "tensor", "at_grid_end", "start_from", "activation"),
         *("setting", "backward", "mode", "form", "layer", "of"),
+        *("scheme", "gradient"),
     )
 )
 

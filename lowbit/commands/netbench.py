@@ -2,28 +2,31 @@
 
   python -m lowbit netbench
   python -m lowbit netbench --ranks 4 --rates 100mbit,1gbit --density 0.01 --numel 1000000 --csv netbench.csv
-  python -m lowbit netbench --train 150 --rates 100mbit
+  python -m lowbit netbench --train 60 --seeds 3 --rates 100mbit --trace results/traces_of_steps
 
 Ranks run in network namespaces joined by virtual links (iproute2), shaped by tc; that needs root or CAP_NET_ADMIN and
 CAP_SYS_ADMIN. Without, they talk over loopback, as fast as it goes, and no bytes are counted. Namespaces and links go
 with this process, however it ends.
+
+`payload` is what the exchanges say they send, `framed` what that should be with the headers of messages and packets
+and with acknowledgements, `counted` what the kernel has counted at the interfaces. `exposed` is what an exchange adds
+to a step without one. What it would cost on other networks: `python -m lowbit cost`.
 """
 
 import argparse
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-_UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
-_HOOKS = ("allreduce", "bf16", "powersgd", "noop", "topk", "hggtopk")
+from lowbit.network_spec import UNITS, bits_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to measure."""
     parser.add_argument("--ranks", type=_count, default=2, help="processes (default: 2)")
+    parser.add_argument("--ranks-per-node", type=_count, default=1, metavar="N", help="dense mean among so many first")
     parser.add_argument(
         "--rates",
-        type=lambda text: tuple(_rate(part) for part in text.split(",")),
+        type=lambda text: tuple(rate_of(part) for part in text.split(",")),
         default=(1e8, 1e9, 1e10),
         metavar="RATE,...",
         help="of the links: numbers with kbit, mbit or gbit, or unlimited (default: 100mbit,1gbit,10gbit)",
@@ -34,22 +37,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--train", type=_count, metavar="STEPS", help="train a network of 1.1 million parameters instead"
     )
+    parser.add_argument("--seeds", type=_count, default=1, help="repetitions of training (default: 1)")
+    parser.add_argument(
+        "--trace", type=Path, metavar="FOLDER", help="write a Chrome trace of steps of every training run of seed 0"
+    )
     parser.add_argument("--loopback", action="store_true", help="no namespaces, even where they are possible")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the rows to this file too")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table as it grows, and write the CSV at the end."""
+    """Print a table as it grows, and write the CSV at the end.
+
+    Raises:
+        UserError: for a trace without training, or ranks that do not fill nodes.
+    """
     from lowbit.atomic import write_text
     from lowbit.distributed import namespaces
+    from lowbit.errors import UserError
 
+    if args.trace and not args.train:
+        raise UserError("--trace: shows steps of training; add --train STEPS")
+    if args.ranks % args.ranks_per_node:
+        raise UserError(f"--ranks-per-node {args.ranks_per_node}: must divide --ranks {args.ranks}")
     why = "asked for" if args.loopback else namespaces.what_is_missing()
     if why:
         print(f"loopback only, links of no set rate, no bytes counted: {why}")
     lines = ["benchmark,case,metric,value,unit"]
     try:
         for rate in (None,) if why else args.rates:
-            link = "loopback" if why else _named(rate)
+            link = "loopback" if why else named(rate)
             for case, metric, value, unit in (_training if args.train else _exchanges)(args, rate, link, bool(why)):
                 if value is not None:
                     lines.append(f"netbench,{link} {case},{metric},{value!r},{unit}")
@@ -61,61 +77,109 @@ def run(args: argparse.Namespace) -> int:
 
 def _exchanges(args: argparse.Namespace, rate: float | None, link: str, loopback: bool) -> Iterator[tuple]:
     """Print a line for each exchange, and yield its rows."""
-    from lowbit.distributed.netbench import Case, measure
+    from lowbit.distributed.measurements import COLUMNS, cases
+    from lowbit.distributed.netbench import measure
 
-    common = {"numel": args.numel, "rounds": args.rounds}
-    cases = [Case("none", "dense", 1.0, dense_dtype=dtype, **common) for dtype in ("float32", "bfloat16")]
-    cases += [Case("hggtopk", way, args.density, **common) for way in ("allgather", "gtopk", "oktopk")]
-    cases.append(Case("randomkec", "shared", args.density, **common))
     print(f"{args.ranks} ranks, {args.numel} float32 entries; an exchange, on the slowest rank")
-    print(f"{'link':<10} {'exchange':<26} {'ms':>9} {'compress ms':>12} {'wire bytes':>12} {'counted':>12} {'more':>7}")
-    for m in measure(cases, args.ranks, rate, loopback=loopback):
-        times = f"{1e3 * m.seconds:9.2f} {1e3 * m.compress_seconds:12.2f}"
-        print(f"{link:<10} {m.case.name:<26} {times} {_bytes(m.wire_bytes, m.counted_bytes)}", flush=True)
+    print(f"{'link':<10} {'exchange':<26} {'ms':>9} {'compress ms':>12} {'sums ms':>9} {COLUMNS}")
+    asked = cases(args.numel, args.density, args.rounds, args.ranks_per_node)
+    for m in measure(asked, args.ranks, rate, loopback=loopback):
+        times = f"{1e3 * m.seconds:9.2f} {1e3 * m.compress_seconds:12.2f} {1e3 * m.decompress_seconds:9.2f}"
+        print(f"{link:<10} {m.case.name:<26} {times} {m.traffic.columns}", flush=True)
         yield m.case.name, "exchange", m.seconds, "s"
         yield m.case.name, "compress", m.compress_seconds, "s"
-        yield m.case.name, "wire", m.wire_bytes, "B"
-        yield m.case.name, "counted", m.counted_bytes, "B"
+        yield m.case.name, "decompress", m.decompress_seconds, "s"
+        yield m.case.name, "wire", m.traffic.wire_bytes, "B"
+        yield m.case.name, "framed", m.traffic.framed_bytes, "B"
+        yield m.case.name, "counted", m.traffic.counted_bytes, "B"
 
 
 def _training(args: argparse.Namespace, rate: float | None, link: str, loopback: bool) -> Iterator[tuple]:
-    """Print a line for each hook, and yield its rows; dense sets the loss to reach, others may take twice its steps."""
-    from lowbit.distributed.netbench import Training, train
+    """Print a line for each run, and yield its rows; dense sets the loss to reach, others may take twice its steps."""
+    from lowbit.distributed.measurements import COLUMNS, trainings
+    from lowbit.distributed.netbench import train
 
-    goal = None
-    print(f"{args.ranks} ranks, a perceptron on digits; goal: validation loss of {args.train} steps with allreduce")
+    heads = " ".join(f"{head:>8}" for head in ("step ms", "exposed", "loss", "seconds", "to goal", "of dense"))
     print(
-        f"{'link':<10} {'hook':<16} {'step ms':>9} {'loss':>8} {'seconds':>8} {'to goal':>8} "
-        f"{'wire bytes':>12} {'counted':>12} {'more':>7}"
+        f"{args.ranks} ranks, a perceptron on digits; goal: validation loss of {args.train} steps with allreduce; "
+        "exposed: step minus that of noop"
     )
-    runs = [Training(name, args.density, args.train * (1 if name == "allreduce" else 2)) for name in _HOOKS]
-    for t in train(runs, args.ranks, rate, loopback=loopback):
-        name = t.training.hook if t.training.hook not in ("topk", "hggtopk") else f"{t.training.hook} {args.density:g}"
-        seconds, loss = t.curve[-1]
-        goal = loss if goal is None else goal
-        reached = t.seconds_to(goal)
-        when = "never" if reached is None else f"{reached:.2f}"
-        told = f"{1e3 * t.step_seconds:9.2f} {loss:8.4f} {seconds:8.2f} {when:>8}"
-        print(f"{link:<10} {name:<16} {told} {_bytes(t.wire_bytes, t.counted_bytes)}", flush=True)
-        yield name, "step", t.step_seconds, "s"
-        yield name, "loss", loss, "1"
-        yield name, "to_goal", reached, "s"
-        yield name, "wire", t.wire_bytes, "B"
-        yield name, "counted", t.counted_bytes, "B"
+    print(f"{'link':<10} {'hook':<22} {'seed':>4} {heads} {COLUMNS}")
+    ratios: dict[str, list[float]] = {}
+    for seed in range(args.seeds):
+        baseline, goal, dense = 0.0, float("inf"), None
+        runs = trainings(args.train, args.density, seed, "" if seed or not args.trace else f"{args.trace}/{link}_")
+        for t in train(runs, args.ranks, rate, loopback=loopback):
+            name, (seconds, loss) = t.training.name, t.curve[-1]
+            baseline = t.step_seconds if name == "noop" else baseline
+            if name == "allreduce":
+                goal, dense = loss, seconds
+            reached = None if dense is None else t.seconds_to(goal)
+            ratio = None if reached is None else reached / dense
+            if ratio is not None:
+                ratios.setdefault(name, []).append(ratio)
+            times = f"{1e3 * t.step_seconds:8.2f} {1e3 * (t.step_seconds - baseline):8.2f} {loss:8.4f} {seconds:8.2f}"
+            when = f"{'never':>8} {'':>8}" if reached is None else f"{reached:8.2f} {ratio:8.3f}"
+            print(f"{link:<10} {name:<22} {seed:>4} {times} {when} {t.traffic.columns}", flush=True)
+            case = f"{name} seed {seed}" if args.seeds > 1 else name
+            yield case, "step", t.step_seconds, "s"
+            yield case, "exposed", t.step_seconds - baseline, "s"
+            yield from ((case, phase, value, "s") for phase, value in t.phases.items())
+            yield case, "loss", loss, "1"
+            yield case, "to_goal", reached, "s"
+            yield case, "to_goal_of_dense", ratio, "1"
+            yield case, "wire", t.traffic.wire_bytes, "B"
+            yield case, "framed", t.traffic.framed_bytes, "B"
+            yield case, "counted", t.traffic.counted_bytes, "B"
+    if args.seeds > 1:
+        _print_ratios(ratios, args.seeds)
+    if args.trace:
+        _print_hidden(args.trace, link)
 
 
-def _bytes(wire: float, counted: float | None) -> str:
-    if counted is None or wire == 0:
-        return f"{wire:12.0f}"
-    return f"{wire:12.0f} {counted:12.0f} {counted / wire - 1:7.1%}"
+def _print_ratios(ratios: dict[str, list[float]], seeds: int) -> None:
+    """Time to the goal as a fraction of the dense run's, over seeds."""
+    import numpy as np
+
+    from lowbit.analysis.statistics import paired
+
+    print("time to the dense run's loss, of the dense run's time: geometric mean, 95 % t interval")
+    for name, values in ratios.items():
+        result = paired(np.log(values))
+        mean, low, high = np.exp([result.mean, result.low_95, result.high_95])
+        print(f"  {name:<22} {mean:.3f} [{low:.3f}, {high:.3f}], {len(values)} of {seeds} seeds reach it")
 
 
-def _rate(text: str) -> float | None:
+def _print_hidden(folder: Path, link: str) -> None:
+    """How much of an exchange ran while gradients were computed, by the traces."""
+    from lowbit.distributed.tracing import hidden
+
+    for path in sorted(folder.glob(f"{link}_*.json")):
+        inside, of_all = hidden(path)
+        if of_all:
+            print(f"{path}: {1e3 * inside:.2f} of {1e3 * of_all:.2f} ms of exchange while gradients were computed")
+
+
+def rate_of(text: str) -> float | None:
+    """Bits a second, of a text such as 100mbit; None for unlimited.
+
+    Raises:
+        argparse.ArgumentTypeError: for another text.
+    """
     if text == "unlimited":
         return None
-    if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)(kbit|mbit|gbit)", text)) or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a number with kbit, mbit or gbit, or unlimited")
-    return float(match[1]) * _UNITS[match[2]]
+    try:
+        return bits_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or unlimited") from None
+
+
+def named(rate: float | None) -> str:
+    """The text of a rate."""
+    if rate is None:
+        return "unlimited"
+    unit = next(u for u in ("gbit", "mbit", "kbit") if rate >= UNITS[u] or u == "kbit")
+    return f"{rate / UNITS[unit]:g}{unit}"
 
 
 def _count(text: str) -> int:
@@ -131,10 +195,3 @@ def _fraction(text: str) -> float:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r}: must be in (0, 1], the fraction of entries that is sent")
-
-
-def _named(rate: float | None) -> str:
-    if rate is None:
-        return "unlimited"
-    unit = next(u for u in ("gbit", "mbit", "kbit") if rate >= _UNITS[u] or u == "kbit")
-    return f"{rate / _UNITS[unit]:g}{unit}"

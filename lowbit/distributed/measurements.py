@@ -7,6 +7,8 @@ from lowbit import cost
 
 PHASES = ("forward", "backward", "compress", "send", "decompress", "update")
 
+_PYTORCH = ("noop", "allreduce", "bf16", "powersgd")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -115,6 +117,13 @@ class Training:
     seed: int = 0
     trace: str = ""
 
+    @property
+    def name(self) -> str:
+        """For tables."""
+        if self.hook in _PYTORCH:
+            return self.hook
+        return f"{self.hook} {self.density:g}{'' if self.pipeline else ', waits'}"
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -150,6 +159,35 @@ def traffic_of(told: list[dict[str, Any]], rounds: int, counted: bool, payload_o
         payload_of_packet: bytes of payload in a full packet.
     """
     sums = {key: sum(t[key] for t in told) / rounds for key in ("wire_bytes", "messages", "counted_bytes")}
-    return Traffic(
-        sums["wire_bytes"], sums["messages"], sums["counted_bytes"] if counted else None, payload_of_packet
-    )
+    return Traffic(sums["wire_bytes"], sums["messages"], sums["counted_bytes"] if counted else None, payload_of_packet)
+
+
+def cases(numel: int, density: float, rounds: int, ranks_per_node: int = 1) -> list[Case]:
+    """An exchange of every scheme, dense ones in float32 and bfloat16."""
+    common = {"numel": numel, "rounds": rounds, "ranks_per_node": ranks_per_node}
+    dense = [Case("none", "dense", 1.0, dense_dtype=dtype, **common) for dtype in ("float32", "bfloat16")]
+    sparse = [Case("hggtopk", way, density, **common) for way in ("allgather", "gtopk", "oktopk")]
+    return [*dense, *sparse, Case("randomkec", "shared", density, **common)]
+
+
+def trainings(steps: int, density: float, seed: int = 0, trace: str = "") -> list[Training]:
+    """A training run with every hook, without an exchange first; all but the dense one take twice the steps.
+
+    Args:
+        steps: of the dense run.
+        density: of the compressors.
+        seed: of start and batches.
+        trace: how the names of the files of traces begin; empty for none.
+    """
+    asked = [(name, True) for name in (*_PYTORCH, "topk", "hggtopk")] + [("hggtopk", False)]
+    return [
+        Training(
+            name,
+            density,
+            steps if name in ("noop", "allreduce") else 2 * steps,
+            pipeline=pipeline,
+            seed=seed,
+            trace=trace and f"{trace}{name}{'' if pipeline else '_waits'}.json",
+        )
+        for name, pipeline in asked
+    ]

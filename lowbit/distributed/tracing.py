@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -30,19 +31,32 @@ def recorded(path: Path) -> Iterator[None]:
 
 
 def intervals(path: Path) -> dict[str, list[Interval]]:
-    """Beginnings and ends of the named ranges of a trace, in seconds."""
-    found: dict[str, list[Interval]] = {name: [] for name in RANGES}
-    for event in json.loads(path.read_text(encoding="utf-8"))["traceEvents"]:
-        if event.get("cat") == "user_annotation" and event["name"] in found:
-            found[event["name"]].append((event["ts"] / 1e6, (event["ts"] + event["dur"]) / 1e6))
+    """Beginnings and ends of the named ranges of a trace, in seconds, in order; and those of `gradients`.
+
+    `gradients` are the operations of PyTorch inside backward, in its thread: what backward computes, rather than
+    waits for.
+    """
+    events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    found: dict[str, list[Interval]] = {
+        name: sorted(_times(e) for e in events if e.get("cat") == "user_annotation" and e["name"] == name)
+        for name in RANGES
+    }
+    threads = {e["tid"] for e in events if e.get("cat") == "user_annotation" and e["name"] == "backward"}
+    computed = sorted(
+        _times(e) for e in events if e.get("cat") == "cpu_op" and e["tid"] in threads and e["name"].startswith("aten::")
+    )
+    inside = [i for i in computed if any(begin <= i[0] and i[1] <= end for begin, end in found["backward"])]
+    found["gradients"] = [i for n, i in enumerate(inside) if n == 0 or i[0] >= max(end for _, end in inside[:n])]
     return found
 
 
-def hidden(found: dict[str, list[Interval]]) -> tuple[float, float]:
-    """Seconds of compression and exchange that ran while backward did, and of all of it.
-
-    In the pipeline's trace backward ends when the last bucket has come: what follows the last gradient is in it too.
-    """
+def hidden(path: Path) -> tuple[float, float]:
+    """Seconds of compression and exchange in a trace that ran while gradients were computed, and of all of it."""
+    found = intervals(path)
     work = [w for name in ("compress", "decompress") for w in found[name]]
-    inside = sum(max(0.0, min(e, end) - max(b, begin)) for b, e in work for begin, end in found["backward"])
+    inside = sum(max(0.0, min(e, end) - max(b, begin)) for b, e in work for begin, end in found["gradients"])
     return inside, sum(e - b for b, e in work)
+
+
+def _times(event: dict[str, Any]) -> Interval:
+    return event["ts"] / 1e6, (event["ts"] + event["dur"]) / 1e6

@@ -1,0 +1,187 @@
+"""The network study as tables: what was measured, what the cost model says of it, and what it says of other machines.
+
+Latency of a message and time of a byte on the host are fitted to exchanges on the fitted links at the fitted sizes, all
+methods together; everything else is held out. Computing (compression and sums) is what was measured of the same method
+and size on the other fitted links, never in the measurement that is predicted.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import least_squares
+
+from lowbit import cost
+from lowbit.cost_assumptions import Assumptions
+from lowbit.errors import UserError
+
+STUDY = "network"
+_START = (2e-4, 2e-9)  # seconds of a message, seconds of a byte: where the search begins
+
+
+@dataclass(frozen=True)
+class Model:
+    """What was fitted.
+
+    Args:
+        latency_seconds: of a message, processors included.
+        host_seconds_per_byte: of processors for a byte.
+        compute: exchanges on the fitted links: link, method, entries and compute_seconds.
+    """
+
+    latency_seconds: float
+    host_seconds_per_byte: float
+    compute: pd.DataFrame
+
+    def link(self, row: dict[str, Any]) -> cost.Link:
+        """The link of a measurement."""
+        rate = math.inf if row["rate_bits"] is None or math.isnan(row["rate_bits"]) else row["rate_bits"]
+        return cost.Link(rate, self.latency_seconds, self.host_seconds_per_byte, int(row["payload_of_packet"]))
+
+    def compute_seconds(self, link: str, method: str, entries: float) -> float:
+        """Of compression and sums, by the nearest size on the other fitted links; on this one where it is the only."""
+        own = self.compute[self.compute["method"] == method]
+        others = own[own["link"] != link]
+        known = others if len(others) else own
+        nearest = min(known["entries"].unique(), key=lambda size: abs(size - entries))
+        return float(known.loc[known["entries"] == nearest, "compute_seconds"].mean() * entries / nearest)
+
+    def exchange_seconds(self, row: dict[str, Any]) -> float:
+        """Of one exchange."""
+        computing = self.compute_seconds(row["link"], row["method"], row["entries"])
+        return cost.exchange_seconds(_volume(row), self.link(row), computing)
+
+
+def read_run(results: Path) -> tuple[dict[str, Any], dict[str, Any], pd.DataFrame]:
+    """Spec, summary and records of the study's run.
+
+    Raises:
+        UserError: when a file is missing or damaged.
+    """
+    folder = results / STUDY / "links"
+    try:
+        spec, summary = (json.loads((folder / n).read_text(encoding="utf-8")) for n in ("spec.json", "summary.json"))
+        lines = [json.loads(line) for line in (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        again = f"python -m lowbit links --spec {folder / 'spec.json'} --folder {folder}"
+        raise UserError(f"{folder}: not a finished run ({error}); make it again: {again}") from None
+    return spec, summary, pd.DataFrame(lines).rename(columns={"type": "kind"})
+
+
+def fit(records: pd.DataFrame) -> Model:
+    """The model of the fitted links and sizes."""
+    seen = records[(records["kind"] == "exchange") & ~records["held_out_link"].astype(bool)]
+    compute = seen[["link", "method", "entries", "compute_seconds"]]
+    rows = seen[~seen["held_out_size"].astype(bool)].to_dict("records")
+
+    def misses(logarithms: np.ndarray) -> list[float]:
+        model = Model(*np.exp(logarithms), compute)
+        return [math.log(model.exchange_seconds(row) / row["seconds"]) for row in rows]
+
+    found = least_squares(misses, np.log(_START), loss="soft_l1", f_scale=0.1)
+    latency, host = (float(value) for value in np.exp(found.x))
+    return Model(latency, host, compute)
+
+
+def _volume(row: dict[str, Any]) -> cost.Volume:
+    dense = row["scheme"] == "dense"
+    density = 1.0 if dense else row["density"]
+    return cost.volume(row["scheme"], row["ranks"], row["entries"], density, int(row["value_bytes"]))
+
+
+def measurements_table(records: pd.DataFrame, model: Model, hardware: str, device: str) -> pd.DataFrame:
+    """One row per measurement: seconds, those predicted, what of them was computing, and bytes."""
+    rows = []
+    for order, row in enumerate(records.to_dict("records")):
+        predicted = model.exchange_seconds(row) if row["kind"] == "exchange" else _step_seconds(row, records, model)
+        row["held_out_size"] = row["kind"] == "exchange" and bool(row["held_out_size"])
+        held_out = bool(row["held_out_link"]) or row["held_out_size"] or row["kind"] == "training"
+        rows.append(
+            {
+                "study": STUDY,
+                "task": row["link"],
+                "arm": row["method"],
+                "arm_order": order,
+                "seed": 0,
+                "role": "baseline" if row["method"] in ("dense float32", "allreduce") else "arm",
+                "device": device,
+                "hardware": hardware,
+                **{key: value for key, value in row.items() if key not in ("link", "method")},
+                "held_out": held_out,
+                "predicted_seconds": predicted,
+                "apart_percent": 100 * (predicted / row["seconds"] - 1),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+_EXCHANGED = {"allreduce": "dense float32", "bf16": "dense bfloat16"}
+_SPARSE = "hggtopk {:g} allgather"
+
+
+def _step_seconds(row: dict[str, Any], records: pd.DataFrame, model: Model) -> float:
+    """Of a training step: one without exchange on the fitted links, and the exchange, hidden behind nothing.
+
+    Ranks share the processors with each other and with the thread of the exchange.
+    """
+    runs = records[records["kind"] == "training"]
+    alone = runs[(runs["method"] == "noop") & ~runs["held_out_link"].astype(bool)]["seconds"].median()
+    if row["method"] == "noop":
+        return float(alone)
+    entries = runs.loc[runs["method"] == "allreduce", "payload_bytes"].iloc[0] / row["ranks"]
+    entries /= cost.volume("dense", row["ranks"], 1).sent
+    bytes_of_rank, rounds = row["payload_bytes"] / row["ranks"], row["messages"] / row["ranks"] / 2
+    method = _EXCHANGED.get(row["method"], _SPARSE.format(row["density"]))
+    computing = model.compute_seconds(row["link"], method, entries)
+    exchanged = cost.Volume(bytes_of_rank, bytes_of_rank, rounds)
+    return float(alone) + cost.exchange_seconds(exchanged, model.link(row), computing)
+
+
+def fits_table(model: Model) -> pd.DataFrame:
+    """What was fitted, a row per number."""
+    rows = [
+        ("latency of a message", model.latency_seconds, "s"),
+        ("host, for a byte", model.host_seconds_per_byte, "s"),
+    ]
+    for (method, entries), own in model.compute.groupby(["method", "entries"], sort=False):
+        rows.append((f"{method}, {entries:.0f} entries: computing", own["compute_seconds"].mean(), "s"))
+    return pd.DataFrame(rows, columns=["setting", "value", "unit"])
+
+
+def extrapolated_table(extrapolation: dict[str, Any]) -> pd.DataFrame:
+    """Seconds of a step of every gradient, number of workers, rate, scheme and density, and of the dense exchange."""
+    assumptions = Assumptions.model_validate(extrapolation["assumptions"])
+    rows = []
+    for gradient, entries in extrapolation["gradients"].items():
+        for workers in extrapolation["workers"]:
+            for gbit in extrapolation["gbit_per_second"]:
+                dense = assumptions.step_seconds("dense", workers, entries, 1.0, 1e9 * gbit)
+                for scheme in (s for s in cost.SCHEMES if s != "dense"):
+                    limit = assumptions.crossover(scheme, workers, entries, 1e9 * gbit)
+                    for density in extrapolation["densities"]:
+                        step = assumptions.step_seconds(scheme, workers, entries, density, 1e9 * gbit)
+                        rows.append((gradient, entries, workers, gbit, scheme, density, step, dense, limit))
+    columns = ["gradient", "entries", "workers", "gbit", "scheme", "density", "seconds", "dense_seconds", "crossover"]
+    return pd.DataFrame(rows, columns=columns).assign(times_faster=lambda t: t["dense_seconds"] / t["seconds"])
+
+
+def assumptions_table(extrapolation: dict[str, Any]) -> pd.DataFrame:
+    """What the extrapolation rests on, in words."""
+    fields = Assumptions.model_fields
+    rows = [(name, value, fields[name].description) for name, value in extrapolation["assumptions"].items()]
+    return pd.DataFrame(rows, columns=["setting", "value", "measure"])
+
+
+def crossovers_table(extrapolation: dict[str, Any]) -> pd.DataFrame:
+    """Density below which every scheme sends fewer bytes in a row than a dense all-reduce, by number of workers."""
+    rows = [
+        (scheme, workers, cost.crossover(scheme, workers))
+        for scheme in cost.SCHEMES
+        if scheme != "dense"
+        for workers in extrapolation["workers"]
+    ]
+    return pd.DataFrame(rows, columns=["scheme", "workers", "crossover"])
