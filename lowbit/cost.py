@@ -7,7 +7,7 @@ copies bytes while the network carries others. On the network a payload has head
 (`framed_bytes`):
 
     >>> volume("allgather", ranks=8, entries=1_000_000, density=0.01)
-    Volume(sent=560000.0, in_row=560000.0, messages=7)
+    Volume(sent=560000.0, in_row=560000.0, messages=14)
     >>> exchange_seconds(volume("dense", ranks=8, entries=1_000_000), Link(rate_bits=1e9))
     0.0598...
     >>> crossover("allgather", ranks=8)
@@ -46,7 +46,9 @@ class Volume:
     messages: int
 
 
-def volume(scheme: str, ranks: int, entries: int, density: float = 1.0, value_bytes: int = 4) -> Volume:
+def volume(
+    scheme: str, ranks: int, entries: float, density: float = 1.0, value_bytes: float = 4, trees: bool = False
+) -> Volume:
     """Bytes and messages of one exchange.
 
     Args:
@@ -55,21 +57,24 @@ def volume(scheme: str, ranks: int, entries: int, density: float = 1.0, value_by
         entries: N, of the gradient.
         density: k / N, fraction of entries sent; without meaning for `dense`.
         value_bytes: of a value on the wire; 2 for 16 bits.
+        trees: whether collectives take log2 P messages in a row, as NCCL's do among many ranks, for as many bytes;
+            otherwise they go round all ranks as gloo's, which gathers in two halves, one after the other.
 
     Raises:
         ValueError: for another scheme.
     """
     others, pair = ranks - 1, (value_bytes + INDEX_BYTES) * density * entries
+    depth = (ranks - 1).bit_length()
+    reduce, gather = (2 * depth, depth) if trees else (2 * others, 2 * others)
     if scheme == "dense" or scheme == "shared":
         sent = 2 * others / ranks * value_bytes * entries * (density if scheme == "shared" else 1.0)
-        return Volume(sent, sent, 2 * others)
+        return Volume(sent, sent, reduce)
     if scheme == "allgather":
-        return Volume(others * pair, others * pair, others)
+        return Volume(others * pair, others * pair, gather)
     if scheme == "oktopk":  # bounds and counts are 8 bytes each, and three of them for each other rank
         sent = 2 * others / ranks * pair + 24 * others
-        return Volume(sent, sent, 5 * others)
+        return Volume(sent, sent, reduce + 2 * others + gather)
     if scheme == "gtopk":
-        depth = (ranks - 1).bit_length()
         return Volume(2 * others / ranks * pair, 2 * depth * pair, 2 * depth)
     raise ValueError(f"scheme {scheme!r}: must be one of {', '.join(SCHEMES)}")
 

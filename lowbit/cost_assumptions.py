@@ -59,7 +59,8 @@ class Assumptions(Settings):
     def step_seconds(self, scheme: str, ranks: int, entries: float, density: float, rate_bits: float) -> float:
         """Of a training step; `dense` has values of `dense_bytes`."""
         width = self.dense_bytes if scheme == "dense" else self.value_bytes
-        wire = cost.exchange_seconds(cost.volume(scheme, ranks, entries, density, width), self.link(rate_bits))
+        sent = cost.volume(scheme, ranks, entries, density, width, trees=True)
+        wire = cost.exchange_seconds(sent, self.link(rate_bits))
         return cost.step_seconds(
             self.compute_seconds(entries),
             wire,

@@ -39,8 +39,8 @@ def draw(tables: Tables) -> Figure:
     style.note(
         figure,
         "Times faster than the dense exchange; blue: compression pays, red: it costs. The letter is the best scheme: "
-        f"{letters}. Nothing here is measured; assumed of every worker and the network: {assumed}. Replace them by your "
-        "own: python -m lowbit cost --help.",
+        f"{letters}. Nothing here is measured; assumed of every worker and the network: {assumed}. Replace "
+        "them by your own: python -m lowbit cost --help.",
     )
     return figure
 
