@@ -1,0 +1,117 @@
+"""The network study: the fit finds the law that times follow, verdicts hold it to what it has not seen."""
+
+import json
+from argparse import Namespace
+
+import matplotlib as mpl
+import pytest
+from drawn_twice import assert_same_bytes
+from fake_networks import EXTRAPOLATION, Fake
+
+from lowbit.analysis import figures, networks, style, tables, verdicts
+from lowbit.commands.aggregate_networks import run
+from lowbit.errors import UserError
+
+NAMES = figures.available("network")
+
+
+def aggregated(root, fake):
+    fake.write(root)
+    run(
+        Namespace(
+            results=root,
+            extrapolation=json.dumps(EXTRAPOLATION),
+            verdicts=root / "verdicts/network.json",
+            tables=root / "tables",
+        )
+    )
+    return tables.load("network", root / "tables", root / "verdicts")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return aggregated(tmp_path_factory.mktemp("networks"), Fake())
+
+
+def test_the_fit_finds_the_law(whole):
+    fits = whole.further["fits"].set_index("setting")["value"]
+    assert fits["latency of a message"] == pytest.approx(3e-4, rel=1e-3)
+    assert fits["host, for a byte"] == pytest.approx(3e-9, rel=1e-3)
+    assert whole.runs["apart_percent"].abs().max() < 0.5
+    assert set(whole.runs.loc[whole.runs["held_out"], "kind"]) == {"exchange", "training"}
+
+
+def outcomes(content):
+    return {record["id"].rpartition("/")[2]: record for record in content.verdicts}
+
+
+def test_what_is_predicted_and_counted_is_supported(whole):
+    found = outcomes(whole)
+    assert {key: record["verdict"] for key, record in found.items()} == dict.fromkeys(
+        ("framed_bytes", "exchange_seconds", "step_seconds"), verdicts.SUPPORTED
+    )
+    assert found["exchange_seconds"]["n"] == 6 * (3 + 2)  # all of the held-out link, one size of the others
+    assert found["step_seconds"]["n"] == 3
+    assert found["framed_bytes"]["n"] == 6 * 9
+
+
+def test_a_link_that_does_not_follow_the_law_refutes_it(tmp_path):
+    found = outcomes(aggregated(tmp_path, Fake(held_out=3.0, miscounted=1.2)))
+    assert found["exchange_seconds"]["verdict"] in (verdicts.REFUTED, verdicts.INCONCLUSIVE)
+    assert found["step_seconds"]["verdict"] in (verdicts.REFUTED, verdicts.INCONCLUSIVE)
+    assert found["framed_bytes"]["verdict"] == verdicts.REFUTED
+    assert "on 1gbit" in found["exchange_seconds"]["note"]
+
+
+def test_computing_is_never_that_of_the_measurement_itself(tmp_path):
+    Fake().write(tmp_path)
+    _, _, records = networks.read_run(tmp_path)
+    changed = (
+        (records["link"] == "100mbit") & (records["method"] == "hggtopk 0.01 gtopk") & (records["kind"] == "exchange")
+    )
+    records.loc[changed, "compute_seconds"] *= 100
+    model = networks.fit(records)
+    assert model.compute_seconds("100mbit", "hggtopk 0.01 gtopk", 300_000) == pytest.approx(3.6e-3)
+    assert model.compute_seconds("10gbit", "hggtopk 0.01 gtopk", 300_000) == pytest.approx(0.36)
+
+
+def test_loopback_alone_is_fitted_and_not_judged(tmp_path):
+    content = aggregated(tmp_path, Fake(why_loopback="no right to make network namespaces"))
+    found = outcomes(content)
+    assert {record["verdict"] for record in found.values()} == {verdicts.NOT_MEASURED}
+    assert "no right to make network namespaces" in found["step_seconds"]["note"]
+    assert set(content.runs["task"]) == {"loopback"}
+    for name in NAMES:
+        with style.applied():
+            figures.drawer("network", name)(content)
+
+
+def test_a_damaged_run_says_how_to_make_it_again(tmp_path):
+    with pytest.raises(UserError, match=r"not a finished run .*make it again: python -m lowbit links --spec"):
+        networks.read_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_figure_has_the_same_bytes_every_time(name, whole, tmp_path, monkeypatch):
+    assert_same_bytes("network", name, whole, tmp_path, monkeypatch)
+
+
+def test_figures_say_what_is_measured_and_what_is_assumed(whole):
+    said = {}
+    for name in NAMES:
+        with style.applied():
+            figure = figures.drawer("network", name)(whole)
+        said[name] = " ".join(text.get_text() for text in figure.findobj(mpl.text.Text)).replace("\n", " ")
+    assert "Held out: " in said["predicted_and_measured"]
+    assert "cpu: a chip, 2 cores" in said["predicted_and_measured"]
+    assert "tokens 8192" in said["when_it_pays"]
+    assert "Nothing here is measured" in said["when_it_pays"]
+    assert "Nothing here is measured" in said["crossover"]
+
+
+def test_the_map_agrees_with_the_command(whole):
+    curves = whole.curves
+    row = curves[(curves["workers"] == 1024) & (curves["gbit"] == 10) & (curves["scheme"] == "oktopk")].iloc[0]
+    assert row["times_faster"] == pytest.approx(row["dense_seconds"] / row["seconds"])
+    assert row["times_faster"] > 10
+    assert (curves[curves["scheme"] == "allgather"].groupby("workers")["crossover"].max().diff().dropna() < 0).all()
