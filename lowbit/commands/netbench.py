@@ -97,7 +97,7 @@ def _exchanges(args: argparse.Namespace, rate: float | None, link: str, loopback
 def _training(args: argparse.Namespace, rate: float | None, link: str, loopback: bool) -> Iterator[tuple]:
     """Print a line for each run, and yield its rows; dense sets the loss to reach, others may take twice its steps."""
     from lowbit.distributed.measurements import COLUMNS, trainings
-    from lowbit.distributed.netbench import train
+    from lowbit.distributed.netbench import measure
 
     heads = " ".join(f"{head:>8}" for head in ("step ms", "exposed", "loss", "seconds", "to goal", "of dense"))
     print(
@@ -109,7 +109,7 @@ def _training(args: argparse.Namespace, rate: float | None, link: str, loopback:
     for seed in range(args.seeds):
         baseline, goal, dense = 0.0, float("inf"), None
         runs = trainings(args.train, args.density, seed, "" if seed or not args.trace else f"{args.trace}/{link}_")
-        for t in train(runs, args.ranks, rate, loopback=loopback):
+        for t in measure(runs, args.ranks, rate, loopback=loopback):
             name, (seconds, loss) = t.training.name, t.curve[-1]
             baseline = t.step_seconds if name == "noop" else baseline
             if name == "allreduce":

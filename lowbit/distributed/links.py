@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from lowbit.distributed import namespaces
-from lowbit.distributed.measurements import Traffic, cases, trainings
-from lowbit.distributed.netbench import measure, train
+from lowbit.distributed.measurements import Measured, cases, trainings
+from lowbit.distributed.netbench import measure
 from lowbit.network_spec import NetworkSpec, bits_of
 from lowbit.pieces import Pieces, Record
 
@@ -31,39 +31,39 @@ def _measured(spec: NetworkSpec, link: str) -> Iterator[Record]:
     sizes = (*spec.sizes.fitted, *spec.sizes.held_out)
     rounds = {n: min(6 * spec.rounds, spec.rounds * max(sizes) // n) for n in sizes}  # small ones vary more
     asked = [c for n in sizes for c in cases(n, spec.density, rounds[n])]
-    for m in measure(asked, spec.ranks, rate, loopback=rate is None):
-        yield {
-            "type": "exchange",
+    runs = [t for t in trainings(max(1, spec.train_steps), spec.density) if t.hook in _HOOKS and t.pipeline]
+    for found in measure([*asked, *(runs if spec.train_steps else ())], spec.ranks, rate, loopback=rate is None):
+        traffic = found.traffic
+        common = {
             **place,
-            "method": m.case.name,
-            "scheme": m.case.scheme,
-            "entries": m.case.numel,
-            "held_out_size": m.case.numel in spec.sizes.held_out,
-            "value_bytes": 2 if m.case.dense_dtype == "bfloat16" else 4,
-            "seconds": m.seconds,
-            "compute_seconds": m.compress_seconds + m.decompress_seconds,
-            **_traffic(m.traffic),
+            "payload_bytes": traffic.wire_bytes,
+            "messages": traffic.messages,
+            "framed_bytes": traffic.framed_bytes,
+            "counted_bytes": traffic.counted_bytes,
+            "payload_of_packet": traffic.payload_of_packet,
         }
-    runs = [t for t in trainings(spec.train_steps, spec.density) if t.hook in _HOOKS and t.pipeline]
-    for t in train(runs, spec.ranks, rate, loopback=rate is None) if spec.train_steps else ():
-        yield {
-            "type": "training",
-            **place,
-            "method": t.training.name,
-            "seconds": t.step_seconds,
-            **{f"{name}_seconds": seconds for name, seconds in t.phases.items()},
-            **_traffic(t.traffic),
-        }
-
-
-def _traffic(traffic: Traffic) -> Record:
-    return {
-        "payload_bytes": traffic.wire_bytes,
-        "messages": traffic.messages,
-        "framed_bytes": traffic.framed_bytes,
-        "counted_bytes": traffic.counted_bytes,
-        "payload_of_packet": traffic.payload_of_packet,
-    }
+        if isinstance(found, Measured):
+            case = found.case
+            yield {
+                "type": "exchange",
+                **common,
+                "method": case.name,
+                "scheme": case.scheme,
+                "entries": case.numel,
+                "held_out_size": case.numel in spec.sizes.held_out,
+                "value_bytes": 2 if case.dense_dtype == "bfloat16" else 4,
+                "seconds": found.seconds,
+                "compute_seconds": found.compress_seconds + found.decompress_seconds,
+            }
+        else:
+            phases = {f"{name}_seconds": seconds for name, seconds in found.phases.items()}
+            yield {
+                "type": "training",
+                **common,
+                "method": found.training.name,
+                "seconds": found.step_seconds,
+                **phases,
+            }
 
 
 def why_loopback() -> str:

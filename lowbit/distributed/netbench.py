@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from statistics import median
@@ -21,44 +21,36 @@ from lowbit.distributed.measurements import PHASES, Case, Measured, Trained, Tra
 from lowbit.errors import UserError
 
 
-def measure(cases: list[Case], ranks: int, rate_bits: float | None, *, loopback: bool) -> Iterator[Measured]:
-    """Measure exchanges one after the other, in one group of processes.
+def measure(
+    jobs: Sequence[Case | Training], ranks: int, rate_bits: float | None, *, loopback: bool
+) -> Iterator[Measured | Trained]:
+    """Do exchanges and training runs one after the other, in one group of processes.
 
     Args:
-        cases: what to measure.
+        jobs: what to measure.
         ranks: number of processes.
         rate_bits: of every link; None for no limit.
         loopback: whether to do without namespaces: no limit, and no counting.
+
+    Yields:
+        `Measured` of an exchange, `Trained` of a training run.
 
     Raises:
         UserError: when a rank fails; all are killed then.
     """
     packet = namespaces.payload_of_packet(rate_bits)
-    for case, told in _answers(cases, ranks, rate_bits, loopback):
-        yield Measured(
-            case,
-            seconds=_slowest(told),
-            compress_seconds=_mean_rank(told, "compress"),
-            decompress_seconds=_mean_rank(told, "decompress"),
-            traffic=traffic_of(told, case.rounds, not loopback, packet),
-        )
-
-
-def train(runs: list[Training], ranks: int, rate_bits: float | None, *, loopback: bool) -> Iterator[Trained]:
-    """Measure training runs one after the other; arguments and errors as of `measure`."""
-    packet = namespaces.payload_of_packet(rate_bits)
-    for training, told in _answers(runs, ranks, rate_bits, loopback):
-        yield Trained(
-            training,
-            step_seconds=_slowest(told),
-            phases={name: median(told[0][name]) for name in PHASES},
-            traffic=traffic_of(told, training.steps, not loopback, packet),
-            curve=[tuple(point) for point in told[0]["curve"]],
-        )
+    for job, told in _answers(jobs, ranks, rate_bits, loopback):
+        rounds = job.rounds if isinstance(job, Case) else job.steps
+        traffic = traffic_of(told, rounds, not loopback, packet)
+        if isinstance(job, Case):
+            yield Measured(job, _slowest(told), _mean_rank(told, "compress"), _mean_rank(told, "decompress"), traffic)
+        else:
+            phases = {name: median(told[0][name]) for name in PHASES}
+            yield Trained(job, _slowest(told), phases, traffic, curve=[tuple(point) for point in told[0]["curve"]])
 
 
 def _answers(
-    jobs: list[Any], ranks: int, rate_bits: float | None, loopback: bool
+    jobs: Sequence[Any], ranks: int, rate_bits: float | None, loopback: bool
 ) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
     """Each job, and what every rank tells of it."""
     with ExitStack() as stack:

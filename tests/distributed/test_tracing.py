@@ -6,7 +6,7 @@ import pytest
 
 from lowbit.distributed import tracing
 from lowbit.distributed.measurements import Training
-from lowbit.distributed.netbench import train
+from lowbit.distributed.netbench import measure
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def traces(tmp_path_factory):
         Training("hggtopk", 0.05, 3, width=512, pipeline=pipeline, trace=str(folder / f"{pipeline}.json"))
         for pipeline in (True, False)
     ]
-    assert len(list(train(runs, 2, None, loopback=True))) == 2
+    assert len(list(measure(runs, 2, None, loopback=True))) == 2
     return {pipeline: folder / f"{pipeline}.json" for pipeline in (True, False)}
 
 
