@@ -156,7 +156,7 @@ def extrapolated_table(extrapolation: dict[str, Any]) -> pd.DataFrame:
     """Seconds of a step of every gradient, number of workers, rate, scheme and density, and of the dense exchange."""
     assumptions = Assumptions.model_validate(extrapolation["assumptions"])
     rows = []
-    for gradient, entries in extrapolation["gradients"].items():
+    for gradient, entries in sorted(extrapolation["gradients"].items(), key=lambda item: item[1]):
         for workers in extrapolation["workers"]:
             for gbit in extrapolation["gbit_per_second"]:
                 dense = assumptions.step_seconds("dense", workers, entries, 1.0, 1e9 * gbit)

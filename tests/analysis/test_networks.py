@@ -104,7 +104,7 @@ def test_figures_say_what_is_measured_and_what_is_assumed(whole):
         said[name] = " ".join(text.get_text() for text in figure.findobj(mpl.text.Text)).replace("\n", " ")
     assert "Held out: " in said["predicted_and_measured"]
     assert "cpu: a chip, 2 cores" in said["predicted_and_measured"]
-    assert "tokens 8192" in said["when_it_pays"]
+    assert "8192 tokens a worker" in said["when_it_pays"]
     assert "Nothing here is measured" in said["when_it_pays"]
     assert "Nothing here is measured" in said["crossover"]
 

@@ -11,7 +11,7 @@ from lowbit.analysis import style
 from lowbit.analysis.tables import Tables
 
 _COLOURS = {"allgather": "#D55E00", "shared": "#009E73", "gtopk": "#0072B2", "oktopk": "#CC79A7"}
-_NEVER = 1e-6
+_NEVER = 1e-5
 
 
 def draw(tables: Tables) -> Figure:

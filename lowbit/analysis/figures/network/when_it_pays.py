@@ -14,8 +14,6 @@ from lowbit.analysis.tables import Tables
 
 _LETTERS = {"allgather": "a", "shared": "s", "gtopk": "g", "oktopk": "o"}
 _CHOSEN = ("allgather", "gtopk", "oktopk")  # shared takes indices at random, which trains differently
-_SHOWN = ("tokens", "flops_per_second", "memory_bytes_per_second", "compress_bytes", "compress_seconds_per_entry",
-          "sum_bytes", "latency_seconds", "dense_bytes", "value_bytes", "overlap")  # fmt: skip
 
 
 def draw(tables: Tables) -> Figure:
@@ -34,14 +32,19 @@ def draw(tables: Tables) -> Figure:
             axes[i, j].set_xlabel("link, Gb/s" if i == len(gradients) - 1 else "")
             axes[i, j].set_ylabel("workers" if j == 0 else "")
     settings = tables.further["assumptions"].set_index("setting")["value"]
-    assumed = ", ".join(f"{name} {float(settings[name]):g}" for name in _SHOWN)
+    times = settings.astype(float)
+    each = times["compress_seconds_per_entry"] or times["compress_bytes"] / times["memory_bytes_per_second"]
     letters = ", ".join(f"{letter} {scheme}" for scheme, letter in _LETTERS.items() if scheme in _CHOSEN)
-    style.note(
-        figure,
-        "Times faster than the dense exchange; blue: compression pays, red: it costs. The letter is the best scheme: "
-        f"{letters}. Nothing here is measured; assumed of every worker and the network: {assumed}. Replace "
-        "them by your own: python -m lowbit cost --help.",
+    text = (
+        f"Times faster than the dense exchange; blue: compression pays, red: it costs. The letter is the best scheme: "
+        f"{letters}. Nothing here is measured. Assumed: {times['tokens']:g} tokens a worker and step at "
+        f"{times['flops_per_second'] / 1e12:g} TFLOP/s; {1e12 * each:.3g} ps to compress an entry, "
+        f"{times['sum_bytes']:g} bytes of memory for each that arrives, at {times['memory_bytes_per_second'] / 1e12:g} TB/s; "
+        f"{1e6 * times['latency_seconds']:g} us a message; values of {times['dense_bytes']:g} bytes dense and "
+        f"{times['value_bytes']:g} sparse; the network hides behind {100 * times['overlap']:g} % of backward. Replace "
+        "these by your own: python -m lowbit cost --help. What the density does to the loss is no part of it."
     )
+    style.note(figure, text)
     return figure
 
 
