@@ -39,8 +39,8 @@ def draw(tables: Tables) -> Figure:
         f"Times faster than the dense exchange; blue: compression pays, red: it costs. The letter is the best scheme: "
         f"{letters}. Nothing here is measured. Assumed: {times['tokens']:g} tokens a worker and step at "
         f"{times['flops_per_second'] / 1e12:g} TFLOP/s; {1e12 * each:.3g} ps to compress an entry, "
-        f"{times['sum_bytes']:g} bytes of memory for each that arrives, at {times['memory_bytes_per_second'] / 1e12:g} TB/s; "
-        f"{1e6 * times['latency_seconds']:g} us a message; values of {times['dense_bytes']:g} bytes dense and "
+        f"{times['sum_bytes']:g} bytes of memory for each that arrives, at "
+        f"{times['memory_bytes_per_second'] / 1e12:g} TB/s; {1e6 * times['latency_seconds']:g} us a message; values of {times['dense_bytes']:g} bytes dense and "
         f"{times['value_bytes']:g} sparse; the network hides behind {100 * times['overlap']:g} % of backward. Replace "
         "these by your own: python -m lowbit cost --help. What the density does to the loss is no part of it."
     )
