@@ -40,9 +40,10 @@ def draw(tables: Tables) -> Figure:
         f"{letters}. Nothing here is measured. Assumed: {times['tokens']:g} tokens a worker and step at "
         f"{times['flops_per_second'] / 1e12:g} TFLOP/s; {1e12 * each:.3g} ps to compress an entry, "
         f"{times['sum_bytes']:g} bytes of memory for each that arrives, at "
-        f"{times['memory_bytes_per_second'] / 1e12:g} TB/s; {1e6 * times['latency_seconds']:g} us a message; values of {times['dense_bytes']:g} bytes dense and "
-        f"{times['value_bytes']:g} sparse; the network hides behind {100 * times['overlap']:g} % of backward. Replace "
-        "these by your own: python -m lowbit cost --help. What the density does to the loss is no part of it."
+        f"{times['memory_bytes_per_second'] / 1e12:g} TB/s; {1e6 * times['latency_seconds']:g} us a message; values of "
+        f"{times['dense_bytes']:g} bytes dense and {times['value_bytes']:g} sparse; the network hides behind "
+        f"{100 * times['overlap']:g} % of backward. Replace these by your own: python -m lowbit cost --help. What the "
+        "density does to the loss is no part of it."
     )
     style.note(figure, text)
     return figure
