@@ -95,7 +95,7 @@ def _exchanges(args: argparse.Namespace, rate: float | None, link: str, loopback
 
 
 def _training(args: argparse.Namespace, rate: float | None, link: str, loopback: bool) -> Iterator[tuple]:
-    """Print a line for each run, and yield its rows; dense sets the loss that others have 2 to 5 times its steps for."""
+    """Print a line for each run, and yield its rows; dense sets the loss that others have more steps to reach."""
     from lowbit.distributed.measurements import COLUMNS, trainings
     from lowbit.distributed.netbench import measure
 
