@@ -31,7 +31,7 @@ def _measured(spec: NetworkSpec, link: str) -> Iterator[Record]:
     sizes = (*spec.sizes.fitted, *spec.sizes.held_out)
     rounds = {n: min(6 * spec.rounds, spec.rounds * max(sizes) // n) for n in sizes}  # small ones vary more
     asked = [c for n in sizes for c in cases(n, spec.density, rounds[n])]
-    runs = [t for t in trainings(max(1, spec.train_steps), spec.density) if t.hook in _HOOKS and t.pipeline]
+    runs = [t for t in trainings(max(1, spec.train_steps), spec.density) if t.hook in _HOOKS]
     for found in measure([*asked, *(runs if spec.train_steps else ())], spec.ranks, rate, loopback=rate is None):
         traffic = found.traffic
         common = {

@@ -51,7 +51,7 @@ def test_what_is_predicted_and_counted_is_supported(whole):
         ("framed_bytes", "exchange_seconds", "step_seconds"), verdicts.SUPPORTED
     )
     assert found["exchange_seconds"]["n"] == 6 * (3 + 2)  # all of the held-out link, one size of the others
-    assert found["step_seconds"]["n"] == 3
+    assert found["step_seconds"]["n"] == 3 * 3  # with an exchange, on every link
     assert found["framed_bytes"]["n"] == 6 * 9
 
 
@@ -59,6 +59,7 @@ def test_a_link_that_does_not_follow_the_law_refutes_it(tmp_path):
     found = outcomes(aggregated(tmp_path, Fake(held_out=3.0, miscounted=1.2)))
     assert found["exchange_seconds"]["verdict"] in (verdicts.REFUTED, verdicts.INCONCLUSIVE)
     assert found["step_seconds"]["verdict"] in (verdicts.REFUTED, verdicts.INCONCLUSIVE)
+    assert "on 1gbit" in found["step_seconds"]["note"]
     assert found["framed_bytes"]["verdict"] == verdicts.REFUTED
     assert "on 1gbit" in found["exchange_seconds"]["note"]
 
