@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from lowbit import catalog
 from lowbit.catalog import Settings
 from lowbit.spec import NAME_PATTERN
-from lowbit.variant import Count, NonNegativeInt
+from lowbit.variant import Count
 
 UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 """Bits a second."""
@@ -61,7 +61,7 @@ class Measurement(Settings):
     ranks: Annotated[int, Field(ge=2)] = Field(2, description="Processes.")
     density: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="Fraction of entries that is sent.")
     rounds: Count = Field(5, description="Exchanges of each kind.")
-    train_steps: NonNegativeInt = Field(10, description="Steps of each training run; 0 for none.")
+    train_steps: Count = Field(10, description="Steps of the dense training run; others have more.")
 
 
 class NetworkSpec(Measurement):

@@ -8,6 +8,7 @@ rule netbench:
         events=f"{RESULTS}/network/links/events.jsonl",
         spec=f"{RESULTS}/network/links/spec.json",
         manifest=f"{RESULTS}/network/links/manifest.json",
+        traces=[f"{RESULTS}/network/links/{name}.json" for name in ("trace", "trace_waits")],
     log:
         f"{RESULTS}/logs/network/links.log",
     benchmark:

@@ -23,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
+    from lowbit import manifest
     from lowbit.commands._flags import spec_of
     from lowbit.commands.benchmark import header
     from lowbit.distributed import links
@@ -36,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"loopback only: {why}")
     hardware = {"processor": processor(), "cores": os.cpu_count(), "threads": spec.threads}
     identity = {"spec": spec.to_json(), "code": spec.code_digest, "hardware": hardware, "loopback": bool(why)}
-    asked = links.pieces(spec, why)
+    scratch = args.folder / manifest.SCRATCH
+    asked = links.pieces(spec, why, scratch)
     records = measured(asked, args.folder, identity, lambda items: tqdm(items, desc="links", disable=None))
     summary = {
         "device": spec.device,
@@ -45,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "records": len(records),
     }
+    for name in links.TRACES.values():
+        (scratch / name).replace(args.folder / name)
     publish(args.folder, records, spec.to_json(), summary)
     print(f"{args.folder}: {len(records)} measurements on {', '.join(asked)}")
     return 0

@@ -1,38 +1,45 @@
 """The network study's run: exchanges and training, link by link, as records."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
-from lowbit.distributed import namespaces
+from lowbit.distributed import namespaces, tracing
 from lowbit.distributed.measurements import Measured, cases, trainings
 from lowbit.distributed.netbench import measure
 from lowbit.network_spec import NetworkSpec, bits_of
 from lowbit.pieces import Pieces, Record
 
 LOOPBACK = "loopback"
+TRACES = {True: "trace.json", False: "trace_waits.json"}
+"""Chrome traces of some steps, in the pipeline and without."""
 _HOOKS = ("noop", "allreduce", "bf16", "hggtopk")
 
 
-def pieces(spec: NetworkSpec, why_loopback: str) -> Pieces:
+def pieces(spec: NetworkSpec, why_loopback: str, traces: Path) -> Pieces:
     """What is measured, link by link.
 
     Args:
         spec: of the run.
         why_loopback: why there can be no links; empty where there can.
+        traces: folder for `TRACES`, of training with a sparse hook on the first link.
     """
     links = (LOOPBACK,) if why_loopback else (*spec.links.fitted, *spec.links.held_out)
-    return {link: partial(_measured, spec, link) for link in links}
+    return {link: partial(_measured, spec, link, traces if link == links[0] else None) for link in links}
 
 
-def _measured(spec: NetworkSpec, link: str) -> Iterator[Record]:
+def _measured(spec: NetworkSpec, link: str, traces: Path | None) -> Iterator[Record]:
     rate = None if link == LOOPBACK else bits_of(link)
     place = {"link": link, "rate_bits": rate, "ranks": spec.ranks, "density": spec.density}
     place["held_out_link"] = link in spec.links.held_out
     sizes = (*spec.sizes.fitted, *spec.sizes.held_out)
     rounds = {n: min(6 * spec.rounds, spec.rounds * max(sizes) // n) for n in sizes}  # small ones vary more
     asked = [c for n in sizes for c in cases(n, spec.density, rounds[n])]
-    runs = [t for t in trainings(max(1, spec.train_steps), spec.density) if t.hook in _HOOKS]
-    for found in measure([*asked, *(runs if spec.train_steps else ())], spec.ranks, rate, loopback=rate is None):
+    runs = [t for t in trainings(spec.train_steps, spec.density) if t.hook in _HOOKS]
+    if traces is not None:
+        runs = [replace(t, trace=str(traces / TRACES[t.pipeline])) if t.hook == "hggtopk" else t for t in runs]
+    for found in measure([*asked, *runs], spec.ranks, rate, loopback=rate is None):
         traffic = found.traffic
         common = {
             **place,
@@ -56,13 +63,16 @@ def _measured(spec: NetworkSpec, link: str) -> Iterator[Record]:
                 "compute_seconds": found.compress_seconds + found.decompress_seconds,
             }
         else:
-            phases = {f"{name}_seconds": seconds for name, seconds in found.phases.items()}
+            run = found.training
+            hidden, traced = tracing.hidden(Path(run.trace)) if run.trace else (None, None)
             yield {
                 "type": "training",
                 **common,
-                "method": found.training.name,
+                "method": run.name,
                 "seconds": found.step_seconds,
-                **phases,
+                **{f"{name}_seconds": seconds for name, seconds in found.phases.items()},
+                "traced_exchange_seconds": traced,
+                "hidden_seconds": hidden,
             }
 
 
