@@ -122,7 +122,7 @@ class Training:
         """For tables."""
         if self.hook in _PYTORCH:
             return self.hook
-        return f"{self.hook} {self.density:g}{'' if self.pipeline else ', waits'}"
+        return f"{self.hook} {self.density:g}{'' if self.pipeline else ' waits'}"
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def test_training_on_loopback(tmp_path, capsys):
 
 
 def test_rates():
-    assert [netbench._rate(t) for t in ("100mbit", "1gbit", "2.5kbit", "unlimited")] == [1e8, 1e9, 2500.0, None]
-    assert [netbench._named(r) for r in (1e8, 1e9, 2500.0, None)] == ["100mbit", "1gbit", "2.5kbit", "unlimited"]
+    assert [netbench.rate_of(t) for t in ("100mbit", "1gbit", "2.5kbit", "unlimited")] == [1e8, 1e9, 2500.0, None]
+    assert [netbench.named(r) for r in (1e8, 1e9, 2500.0, None)] == ["100mbit", "1gbit", "2.5kbit", "unlimited"]
     with pytest.raises(Exception, match="'fast': must be a number with kbit, mbit or gbit, or unlimited"):
-        netbench._rate("fast")
+        netbench.rate_of("fast")
