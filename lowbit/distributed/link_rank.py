@@ -134,6 +134,9 @@ def _hook(model: DistributedDataParallel, training: Training) -> SparseHook | To
     if training.hook in TORCH_HOOKS:
         settings = {"start_powerSGD_iter": 2} if training.hook == "powersgd" else {}
         return register_torch_hook(model, training.hook, **settings)
+    session = make(training.hook)
+    for _ in range(3):  # kernels are compiled or loaded before clocks run
+        session.send(torch.randn(4096), "other", training.density)
     return register_sparse_hook(model, training.hook, training.density, pipeline=training.pipeline)
 
 
