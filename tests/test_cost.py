@@ -1,5 +1,6 @@
 """The cost model: its formulas, what it says of other machines, and the command that answers with it."""
 
+import doctest
 import math
 
 import pytest
@@ -10,6 +11,12 @@ from lowbit.cost_assumptions import Assumptions
 from lowbit.errors import UserError
 
 SPARSE = [scheme for scheme in cost.SCHEMES if scheme != "dense"]
+
+
+def test_the_example_is_right():
+    outcome = doctest.testmod(cost, optionflags=doctest.ELLIPSIS)
+    assert outcome.attempted == 3
+    assert outcome.failed == 0
 
 
 @pytest.mark.parametrize("ranks", [2, 4, 8, 4096])
