@@ -77,6 +77,14 @@ class Compressor(ABC):
             Each index at most once; None for all.
         """
 
+    def changed(self, entries: Tensor, history: Tensor) -> None:  # noqa: B027
+        """Hear that entries of the residual were changed otherwise than by `select_from`.
+
+        Args:
+            entries: as they are now.
+            history: of the residual, changed where it does not hold for them.
+        """
+
     def select(self, x: Tensor, k: int, history: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Values and indices of what is sent of x, which is not changed; arguments as of `choose`, k from 0 on.
 

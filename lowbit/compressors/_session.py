@@ -49,7 +49,9 @@ class GradientCompressor:
         """
         k = entries_of(density if epoch is None else self.feedback.density(density, epoch), gradient.numel())
         entry = self._entry(gradient, name)
-        entry.rescale(scale)
+        if scale != entry.scale:
+            entry.rescale(scale)
+            self._changed(entry)
         try:
             values, indices = self._select(gradient, entry, k)
         except NonFiniteError as error:
@@ -137,6 +139,13 @@ class GradientCompressor:
             residual.add_(sparse.values)
         else:
             residual.index_add_(0, sparse.indices, sparse.values)
+        self._changed(self.memory.entries[name], sparse.indices)
+
+    def _changed(self, entry: Entry, indices: Tensor | None = None) -> None:
+        """Tell the compressor that the residual was changed, at indices or everywhere."""
+        residual = entry.buffers.get("residual")
+        if residual is not None:
+            self.compressor.changed(residual if indices is None else residual[indices], entry.history)
 
     def stats(self, name: str) -> dict[str, float]:
         """Entries sent last under a name, the smallest magnitude among them, and what the compressor counts."""
@@ -159,3 +168,10 @@ class GradientCompressor:
         """Go on from a state: the same bits as without the interruption."""
         self.memory.load_state_dict(state)
         self._sent.clear()
+        self.check_histories()
+
+    @torch.no_grad()
+    def check_histories(self) -> None:
+        """Make histories hold for residuals that were changed from outside."""
+        for entry in self.memory.entries.values():
+            self._changed(entry)

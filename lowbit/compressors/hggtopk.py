@@ -26,7 +26,17 @@ import torch
 from torch import Tensor
 
 from lowbit.compressors._base import Compressor, at_least, demand_finite_sum
-from lowbit.kernels.selection import CALLS, HITS, REFUSED, SLOTS, THRESHOLD, bin_edges, select_largest, takes
+from lowbit.kernels.selection import (
+    CALLS,
+    HITS,
+    REFUSED,
+    SLOTS,
+    THRESHOLD,
+    bin_edges,
+    forget_if_huge,
+    select_largest,
+    takes,
+)
 from lowbit.variant import Count, Fraction, NonNegative, Positive, variant
 
 
@@ -69,6 +79,10 @@ class HGGTopK(Compressor):
     def stats(self, history: Tensor) -> dict[str, float]:
         """Calls of the op, and how many of them the last threshold served."""
         return {"calls": float(history[CALLS]), "hits": float(history[HITS])}
+
+    def changed(self, entries: Tensor, history: Tensor) -> None:
+        """Forget the last threshold when entries are huge: it is no bound of them."""
+        forget_if_huge(history, entries)
 
     def select_from(self, residual: Tensor, increment: Tensor, k: int, history: Tensor) -> tuple[Tensor, Tensor | None]:
         """As of `Compressor.select_from`; exact selections are one op that compensates, selects and updates."""

@@ -53,6 +53,7 @@ def merged(exchange: Exchange, states: Sequence[Mapping[str, Tensor]]) -> int:
                     tensor.zero_()
         for other in range(rank + world, before, world):
             _add(compressor.memory, _memory_of(kept[other]))
+        compressor.check_histories()
     return steps.pop()
 
 

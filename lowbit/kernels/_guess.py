@@ -15,7 +15,7 @@ from lowbit.kernels._passes import INFINITY, collect, largest, put_back, split
 THRESHOLD, SLOPE, AIM, CAUGHT, CALLS, HITS, REFUSED = range(7)
 HIT, MISS, UNSURE = range(3)
 FIRST_SLOPE, LEAST_AIM, MOST_AIM = 8.0, 1.25, 3.0
-SAFE = 1e38  # magnitudes that sum to less cannot overflow
+SAFE = 1e38  # twice that is finite
 
 
 @jit
@@ -35,7 +35,10 @@ def _near_threshold(history, sign):
 
 @jit
 def is_safe(most, history):
-    """Whether a gradient of this largest magnitude (bits) keeps every sum finite, judged by the last threshold."""
+    """Whether a gradient of this largest magnitude (bits) keeps every sum finite.
+
+    No entry of the residual is larger than the last threshold, or than SAFE where it was changed since then.
+    """
     bits = np.empty(1, np.int32)
     bits[0] = most
     return most < INFINITY and bits.view(np.float32)[0] + history[THRESHOLD] < SAFE

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lowbit.kernels import _cpu
 from lowbit.kernels._cpu import bin_edges
-from lowbit.kernels._guess import CALLS, HITS, REFUSED, THRESHOLD
+from lowbit.kernels._guess import CALLS, HITS, REFUSED, SAFE, THRESHOLD
 
 __all__ = [
     "CALLS",
@@ -23,6 +23,7 @@ __all__ = [
     "SLOTS",
     "THRESHOLD",
     "bin_edges",
+    "forget_if_huge",
     "largest_magnitude",
     "select_largest",
     "takes",
@@ -57,7 +58,9 @@ def reference(gradient: Tensor | None, residual: Tensor, history: Tensor, k: int
 
 
 def reference_magnitude(tensor: Tensor) -> Tensor:
-    """Maximum of |tensor| in plain torch."""
+    """Maximum of |tensor| in plain torch; 0 for no entries."""
+    if tensor.numel() == 0:
+        return tensor.new_zeros((), dtype=torch.float64)
     low, high = torch.aminmax(tensor)
     return torch.maximum(-low, high).double()
 
@@ -81,7 +84,8 @@ def select_largest(
     Args:
         gradient: of the size of the residual, of a dtype that `takes` allows, contiguous; None if it was added already.
         residual: contiguous float32 or float64, shape (N,), finite; changed.
-        history: what an earlier call on this residual left, or zeros; float64, shape (SLOTS,); changed.
+        history: what an earlier call on this residual left, or zeros; float64, shape (SLOTS,); changed. Where the
+            residual was changed since, see `forget_if_huge`.
         k: in 1..N.
         num_bins: logarithmic bins of the histogram that a first guess, or one that missed, needs on a CPU; on a CUDA
             device it has float-bit bins.
@@ -104,7 +108,21 @@ def takes(gradient: Tensor, residual: Tensor) -> bool:
 
 def largest_magnitude(tensor: Tensor) -> float:
     """Maximum of |tensor|; not finite when an entry is not; 0 for no entries."""
-    return float(_LARGEST(tensor)) if tensor.numel() else 0.0
+    return float(_LARGEST(tensor))
+
+
+def forget_if_huge(history: Tensor, entries: Tensor) -> None:
+    """Forget the last threshold when entries of the residual, changed since, are so large that sums may overflow.
+
+    A call takes a sum to be finite when neither the largest |gradient| nor the last threshold is huge: whatever a
+    selection leaves is at most its threshold, and so is what is put back and not huge by itself. The device is not
+    waited for.
+
+    Args:
+        history: of the residual, changed.
+        entries: of the residual as they are now.
+    """
+    history[THRESHOLD] *= _LARGEST(entries) < SAFE
 
 
 def _index_dtype(tensor: Tensor) -> torch.dtype:
@@ -153,7 +171,7 @@ def _largest_on_cpu(tensor):
 
 
 def _largest_on_cuda(tensor):
-    if tensor.dtype not in NARROW or not tensor.is_contiguous() or tensor.numel() >= 2**31:
+    if tensor.dtype not in NARROW or not tensor.is_contiguous() or not 0 < tensor.numel() < 2**31:
         return reference_magnitude(tensor)
     from lowbit.kernels.triton import select
 

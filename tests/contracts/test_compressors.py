@@ -121,3 +121,22 @@ def test_a_sum_that_overflows_changes_nothing(compressor):
     with pytest.raises(NonFiniteError, match=r"gradient of w: .*overflow"):
         session.send(huge, "w", 0.01)
     assert torch.equal(session.memory.entries["w"].buffers["residual"], huge)
+
+
+HUGE = st.one_of(NUMBERS, st.sampled_from([2e37, -5e37, 1.5e38, 3e38]))
+
+
+@given(data=st.data(), size=st.integers(2, 40))
+def test_whatever_is_taken_back_no_infinity_is_sent(compressor, data, size):
+    vectors = arrays.arrays(np.float32, size, elements=HUGE)
+    taken_back = st.lists(st.integers(0, size - 1), unique=True)
+    scales = st.sampled_from([1.0, 1.0, 1.0, 2.0, 4.0, 0.5])
+    steps = data.draw(st.lists(st.tuples(vectors, st.floats(1e-9, 1), taken_back, scales), min_size=2, max_size=5))
+    checks.check_taken_back(compressor, [(torch.from_numpy(x), *rest) for x, *rest in steps])
+
+
+def test_what_is_taken_back_may_be_huge(compressor):
+    huge = torch.ones(300)
+    huge[:4] = 3e38
+    checks.check_taken_back(compressor, [(huge, 0.05, [0, 1, 2, 3], 1.0), (huge / 6, 0.05, [], 1.0)])
+    checks.check_taken_back(compressor, [(huge / 6, 0.05, [0, 1, 2, 3], 1.0), (huge / 6, 0.05, [], 6.0)])

@@ -181,6 +181,27 @@ def test_a_refusal_changes_nothing_whether_there_is_a_guess_or_not():
 
 
 @on_device
+def test_what_was_put_back_may_be_huge(monkeypatch):
+    """Then the last threshold is no bound of the residual."""
+    monkeypatch.setattr(ops, "_LARGEST", ops._largest_on_cuda)
+    residual, past = (
+        torch.zeros(n, dtype=t, device=DEVICE) for n, t in ((100, torch.float32), (ops.SLOTS, torch.float64))
+    )
+    for huge, refused in ((9e37, False), (3e38, True)):
+        gradient = torch.ones(100, device=DEVICE)
+        gradient[7] = huge
+        residual.zero_()
+        values, indices = select(gradient, residual, past, 5)
+        residual[indices.long()] = values
+        ops.forget_if_huge(past, residual[indices.long()])
+        gradient[7], before = 5e37, residual.clone()
+        sent = select(gradient, residual, past, 5)[0]
+        assert bool(past[ops.REFUSED]) == refused
+        assert sent.isfinite().all()
+        assert not refused or torch.equal(residual, before)
+
+
+@on_device
 def test_a_residual_that_was_added_to_already():
     residual = torch.zeros(300, device=DEVICE)
     past = torch.zeros(ops.SLOTS, dtype=torch.float64, device=DEVICE)
@@ -215,6 +236,7 @@ def test_buffers_may_hold_anything(monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_largest_magnitude(dtype):
     largest_magnitude = ops._largest_on_cuda
+    assert float(largest_magnitude(torch.empty(0, dtype=dtype, device=DEVICE))) == 0
     for size in (1, 64, 200):
         x = draws(size)[0].to(dtype)
         assert float(largest_magnitude(x.to(DEVICE))) == float(x.abs().max())

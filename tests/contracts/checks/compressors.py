@@ -6,9 +6,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lowbit.compressors import entries_of
+from lowbit.compressors import Sparse, entries_of
 from lowbit.compressors._base import Compressor
 from lowbit.compressors._session import GradientCompressor
+from lowbit.errors import NonFiniteError
 from lowbit.feedback.none import NoFeedback
 from lowbit.feedback.residual import Residual
 
@@ -116,6 +117,29 @@ def check_steps(compressor: Compressor, steps: list[tuple[Tensor, float]]) -> No
             if sends_largest(compressor):
                 assert torch.equal(sparse.values.abs().sort().values, total.abs().sort().values[-k:])
         total = residual.clone()
+
+
+def check_taken_back(compressor: Compressor, steps: list[tuple[Tensor, float, list[int], float]]) -> None:
+    """Of a gradient, a density, entries that are taken back, and a loss scale: sums that are not finite are refused."""
+    session, kept, last = GradientCompressor(compressor, Residual()), torch.zeros(len(steps[0][0])), 1.0
+    for gradient, density, places, scale in steps:
+        kept, last = kept * (scale / last), scale
+        total = kept + gradient
+        residual = session.memory.entries["w"].buffers["residual"] if session.memory.entries else kept
+        if not total.isfinite().all():
+            try:
+                session.send(gradient, "w", density, scale=scale)
+            except NonFiniteError:
+                assert torch.equal(residual, kept), "changed"
+                continue
+            raise AssertionError(f"a sum of {float(total.abs().max())} was not noticed")
+        dense = session.send(gradient, "w", density, scale=scale).dense()
+        residual = session.memory.entries["w"].buffers["residual"]
+        assert torch.equal(dense + residual, total)
+        back = torch.tensor(places, dtype=torch.int32)
+        session.take_back(Sparse(dense[back], back, dense.shape), "w")
+        assert residual.isfinite().all()
+        kept = residual.clone()
 
 
 def check_telescoping(compressor: Compressor) -> None:
