@@ -31,19 +31,18 @@ def select_largest(
 ) -> tuple[Tensor, Tensor]:
     """As `lowbit.kernels.selection.select_largest`, for contiguous float32 tensors of less than 2^31 entries."""
     size = residual.numel()
-    indices, values = torch.empty(k + LANES, dtype=torch.int32), torch.empty(k + LANES)
+    indices, values = torch.empty(k, dtype=torch.int32), torch.empty(k)
     room, cuts = min(size, 4 * k + 1024), parts(size)
-    candidates = _buffers(room, cuts)
     if len(cuts) == 1:
-        place = 0 if gradient is None else gradient.data_ptr()
-        outputs = indices.data_ptr(), values.data_ptr()
-        result = _guess.guess_at(place, residual.data_ptr(), size, history.data_ptr(), k, room, *candidates, *outputs)
+        scratch = torch.empty(2 * (room + LANES), dtype=torch.int32)
+        given = 0 if gradient is None else gradient.data_ptr(), residual.data_ptr(), size, history.data_ptr(), k, room
+        result = _guess.guess_at(*given, scratch.data_ptr(), indices.data_ptr(), values.data_ptr())
         if result == _guess.HIT:
-            return values.resize_(k), indices.resize_(k)
+            return values, indices
     g, r, past = None if gradient is None else gradient.numpy(), residual.numpy(), history.numpy()
     kept = indices.numpy(), values.numpy()
     if len(cuts) > 1:
-        result = _guess_in_parts(g, r, past, k, room, cuts, candidates, kept)
+        result = _guess_in_parts(g, r, past, k, room, cuts, kept)
     if result == _guess.UNSURE and g is not None and _passes.largest_sum(g, r) >= _passes.INFINITY:
         past[REFUSED] = 1
         return torch.zeros(k), torch.arange(k, dtype=torch.int32)
@@ -54,15 +53,16 @@ def select_largest(
         if result == _guess.MISS:
             _guess.learn(past, threshold, k, False)
         past[THRESHOLD] = _float(threshold)
-    return values.resize_(k), indices.resize_(k)
+    return values, indices
 
 
-def _guess_in_parts(g, r, past, k: int, room: int, cuts, candidates, kept) -> int:
+def _guess_in_parts(g, r, past, k: int, room: int, cuts, kept) -> int:
     """`_guess.guess_at` by several threads."""
     past[CALLS] += 1
     past[REFUSED] = 0
     if not past[THRESHOLD] > 0 or (g is not None and not _guess.is_safe(_largest(g), past)):
         return _guess.UNSURE
+    candidates = _buffers(room, cuts)
     starts, counts = _collect(g, r, _guess.floor(past), candidates, cuts)
     return _guess.HIT if _guess.settle(r, *candidates, starts, counts, k, room, past, *kept) else _guess.MISS
 

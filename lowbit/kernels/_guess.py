@@ -114,11 +114,11 @@ def settle(residual, positions, values, starts, counts, k, room, history, kept, 
 
 
 @jit
-def guess_at(gradient, residual, size, history, k, room, positions, values, kept, kept_values):
+def guess_at(gradient, residual, size, history, k, room, scratch, kept, kept_values):
     """All of it for tensors in one part: HIT, MISS, or UNSURE, with nothing done, without a past or a safe sum.
 
-    Addresses of data stand for all tensors but the candidates' buffers: to make arrays of them takes longer in Python
-    than the selection from 10,000 entries.
+    Addresses of data stand for tensors: to make arrays of them takes longer in Python than the selection from 10,000
+    entries.
 
     Args:
         gradient: address of float32, shape (size,); 0 to add nothing.
@@ -127,9 +127,8 @@ def guess_at(gradient, residual, size, history, k, room, positions, values, kept
         history: address of float64, shape (REFUSED + 1,).
         k: entries to keep.
         room: candidates that there may be.
-        positions: int32 array for candidates.
-        values: float32 array for candidates.
-        kept: address of int32, with room for 16 more than k.
+        scratch: address of room for candidates: 2 (room + LANES) numbers of 4 bytes.
+        kept: address of int32, with room for k.
         kept_values: address of float32, likewise.
     """
     past, r = carray(pointer(history), REFUSED + 1, np.float64), carray(pointer(residual), size, np.float32)
@@ -137,7 +136,9 @@ def guess_at(gradient, residual, size, history, k, room, positions, values, kept
     past[REFUSED] = 0
     if not past[THRESHOLD] > 0:
         return UNSURE
-    starts, counts = np.zeros(1, np.int64), np.empty(1, np.int64)
+    starts, counts, length = np.zeros(1, np.int64), np.empty(1, np.int64), room + LANES
+    positions = carray(pointer(scratch), length, np.int32)
+    values = carray(pointer(scratch + 4 * length), length, np.float32)
     if gradient:
         g = carray(pointer(gradient), size, np.float32)
         if not is_safe(largest(g.view(np.int32)), past):
@@ -145,5 +146,5 @@ def guess_at(gradient, residual, size, history, k, room, positions, values, kept
         counts[0] = collect(g, r, floor(past), 0, size, positions, values)
     else:
         counts[0] = collect(None, r, floor(past), 0, size, positions, values)
-    indices, chosen = carray(pointer(kept), k + LANES, np.int32), carray(pointer(kept_values), k + LANES, np.float32)
+    indices, chosen = carray(pointer(kept), k, np.int32), carray(pointer(kept_values), k, np.float32)
     return HIT if settle(r, positions, values, starts, counts, k, room, past, indices, chosen) else MISS

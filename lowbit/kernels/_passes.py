@@ -123,7 +123,7 @@ def split(residual, positions, values, starts, counts, threshold, ties, kept, ke
         counts: candidates of each part.
         threshold: bits of a magnitude.
         ties: how many of those equal to the threshold are kept; -1 for all.
-        kept: int32 output, with room for 16 more than are kept.
+        kept: int32 output, with room for what is kept.
         kept_values: float32 output.
 
     Returns:
@@ -135,7 +135,7 @@ def split(residual, positions, values, starts, counts, threshold, ties, kept, ke
         own, own_values = positions[start:], values[start:]
         i, left, size = np.int64(0), np.int64(0), stop - start
         if ties < 0:
-            while i + LANES <= size:
+            while i + LANES <= size and count + LANES <= kept.size:
                 chosen = split_sixteen(own, own_values, i, least, kept, kept_values, count, left)
                 count += chosen
                 left += LANES - chosen

@@ -16,8 +16,8 @@ os.register_at_fork(after_in_child=_pools.clear)  # the threads of a pool stay w
 
 def parts(size: int) -> list[tuple[int, int]]:
     """Start and end of each part of an array, in order."""
-    number = min(torch.get_num_threads(), size // _LEAST)
-    if number <= 1:
+    number = 1 if size < 2 * _LEAST else min(torch.get_num_threads(), size // _LEAST)
+    if number == 1:
         return [(0, size)]
     borders = [size * i // number // 16 * 16 for i in range(number)] + [size]
     return list(pairwise(borders))

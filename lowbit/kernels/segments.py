@@ -30,6 +30,9 @@ class Segments:
         sizes: entries of each segment, in order; each below 2^31.
         ks: entries to select from each, in 1..size.
         device: of the tensors.
+
+    Raises:
+        ValueError: for other numbers.
     """
 
     sizes: tuple[int, ...]
@@ -37,8 +40,11 @@ class Segments:
     device: torch.device
 
     def __post_init__(self):
-        assert len(self.sizes) == len(self.ks) > 0
-        assert all(1 <= k <= size < 2**31 for size, k in zip(self.sizes, self.ks, strict=True))
+        if not len(self.sizes) == len(self.ks) > 0:
+            raise ValueError(f"{len(self.sizes)} sizes, {len(self.ks)} ks: must be one each for every segment")
+        for place, (size, k) in enumerate(zip(self.sizes, self.ks, strict=True)):
+            if not 1 <= k <= size < 2**31:
+                raise ValueError(f"segment {place}: k {k} of {size} entries: must be in 1..size, size below 2^31")
 
     @cached_property
     def layout(self) -> Tensor | None:
@@ -86,21 +92,24 @@ def reference(gradient, residual, histories, layout, sizes, ks, *_) -> tuple[Ten
     return _one_after_another(selection.reference, gradient, residual, histories, sizes, ks)
 
 
+def _demand_memory(gradient, residual, histories, layout, sizes):
+    selection.demand_gradient(gradient, residual)
+    selection.demand_history(histories, (len(sizes), selection.SLOTS), residual.device)
+    if residual.numel() != sum(sizes):
+        raise ValueError(
+            f"residual of {residual.numel()} entries: segments have {sum(sizes)}; give Segments of its sizes"
+        )
+    if layout is not None and layout.device != residual.device:
+        raise ValueError(f"segments on {layout.device}, residual on {residual.device}; make Segments for that device")
+
+
 def _on_cpu(gradient, residual, histories, layout, sizes, ks, finite):
+    _demand_memory(gradient, residual, histories, layout, sizes)
     return _one_after_another(selection.select_largest, gradient, residual, histories, sizes, ks)
 
 
 def _on_cuda(gradient, residual, histories, layout, sizes, ks, finite):
-    assert residual.is_contiguous()
-    assert residual.numel() == sum(sizes)
-    assert histories.is_contiguous()
-    assert histories.dtype == torch.float64
-    assert histories.shape == (len(sizes), selection.SLOTS)
-    assert layout.device == histories.device == residual.device
-    if gradient is not None:
-        assert selection.takes(gradient, residual)
-        assert gradient.shape == residual.shape
-        assert gradient.device == residual.device
+    _demand_memory(gradient, residual, histories, layout, sizes)
     if residual.dtype != torch.float32:
         return reference(gradient, residual, histories, layout, sizes, ks)
     from lowbit.kernels.triton import select

@@ -45,5 +45,19 @@ def test_shapes_are_known_without_computing():
 
 @pytest.mark.parametrize(("sizes", "ks"), [((), ()), ((5, 5), (1,)), ((5,), (6,)), ((5, 0), (1, 0))])
 def test_every_segment_has_something_to_select(sizes, ks):
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="must be"):
         Segments(sizes, ks, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("residual", "past", "words"),
+    [
+        (torch.zeros(231), histories(), "segments have 232"),
+        (torch.zeros(232), histories()[:2], r"must be float64 of shape \(3, 7\)"),
+        (torch.zeros(464)[::2], histories(), "contiguous"),
+    ],
+)
+def test_memory_is_what_segments_say(residual, past, words):
+    cut = Segments(SIZES, KS, torch.device("cpu"))
+    with pytest.raises(ValueError, match=words):
+        select_largest_of_each(None, residual, past, cut)

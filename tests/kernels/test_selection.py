@@ -1,6 +1,7 @@
 """The kernel of exact selection against its reference, bit by bit: values, order of indices, residual, threshold."""
 
 import tracemalloc
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lowbit.compressors import make
 from lowbit.kernels import _cpu, _jit, _kth, _threads
@@ -117,7 +119,9 @@ def test_buffers_may_hold_anything(monkeypatch):
         buffer.view(np.uint8)[...] = 0xFF  # NaN, and -1
         return buffer
 
+    tensor = torch.empty
     monkeypatch.setattr(_cpu.np, "empty", poisoned)
+    monkeypatch.setattr(_cpu.torch, "empty", lambda n, **o: tensor(n, **o).fill_(float("nan") if not o else -1))
     for size in (17, 1000, 2049):
         same(draws(size), [max(1, size // 20)] * 5)
         same([g.sign() for g in draws(size)], [size // 2] * 5)
@@ -162,8 +166,27 @@ def test_float64_and_steps_without_a_gradient_follow_the_reference():
     ids=["dtype", "size", "strides", "k"],
 )
 def test_memory_is_read_only_where_it_is_what_it_seems(gradient, k):
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="must be"):
         ops.select_largest(gradient, torch.zeros(10), torch.zeros(ops.SLOTS, dtype=torch.float64), k)
+    for history in (torch.zeros(ops.SLOTS), torch.zeros(3, dtype=torch.float64)):
+        with pytest.raises(ValueError, match="must be float64 of shape"):
+            ops.select_largest(None, torch.zeros(10), history, 3)
+
+
+def test_a_mode_sees_the_op_and_changes_nothing():
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(func.name())
+            return func(*args, **(kwargs or {}))
+
+    seen, results = [], []
+    for mode in (nullcontext(), Watch()):
+        residual, past = torch.zeros(100), torch.zeros(ops.SLOTS, dtype=torch.float64)
+        with mode:
+            results.append((*ops.select_largest(draws(100)[0], residual, past, 7), residual, past))
+            assert ops.largest_magnitude(residual) == float(residual.abs().max())
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+    assert {"lowbit::select_largest", "lowbit::largest_magnitude"} <= set(seen)
 
 
 def test_shapes_are_known_without_computing():
