@@ -3,7 +3,8 @@
   python -m lowbit compile-kernels
   python -m lowbit compile-kernels --targets sm_90 --processes 2
 
-Exit status: 0 when every kernel compiles and none spills registers into local memory, 1 otherwise.
+Exit status: 0 when every kernel compiles and none spills registers into local memory, 1 otherwise, and when there are
+none.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         tqdm.write(f"{one.signature!s:<48} {one.target:<8} {one.error or numbers}{fault}")
     print(f"{total} compiled, {bad} of them fail or spill")
     _print_traffic()
-    return int(bad > 0)
+    return int(bad > 0 or total == 0)
 
 
 def _print_traffic() -> None:
@@ -59,7 +60,8 @@ def _print_traffic() -> None:
         for finite, words in ((False, "sums are checked"), (True, "sums are known to be finite")):
             rows = process.submit(traffic.count, finite=finite).result()
             for route in dict.fromkeys(row.route for row in rows):
-                dense, other = (sum(row[i] for row in rows if row.route == route) for i in (2, 3))
+                passed = [row for row in rows if row.route == route]
+                dense, other = sum(row.dense_bytes for row in passed), sum(row.other_bytes for row in passed)
                 print(f"{f'select_largest, {words}, {route}':<60} {dense:>18.2f} {other:>9.2f}")
     print(f"{'residual.add_(gradient), the floor':<60} {traffic.FLOOR:>18.2f}")
     print(f"{'torch.topk with error feedback, not counted: by its source':<60} {traffic.TOPK:>18.2f}")

@@ -45,11 +45,14 @@ class Compressor(ABC):
         exact: whether always k entries are chosen; otherwise k is what it aims at.
         shares_indices: whether all ranks choose the same entries, whatever their gradients.
         slots: numbers of a history. The first is a threshold in units of the vector, or stays 0.
+        refused: place in the history of whether the last `select_from` refused a sum that is not finite, where that is
+            noted instead of raised, so that a device need not be waited for; None where it raises.
     """
 
     exact: ClassVar[bool] = False
     shares_indices: ClassVar[bool] = False
     slots: ClassVar[int] = 1
+    refused: ClassVar[int | None] = None
 
     def start(self, name: str = "") -> Tensor:
         """The history of a vector that nothing was chosen from so far; float64, shape (slots,).
@@ -112,7 +115,8 @@ class Compressor(ABC):
             Values, and indices: each at most once, or None for all.
 
         Raises:
-            NonFiniteError: for NaN or infinite entries, also of the sum; then nothing was changed.
+            NonFiniteError: for NaN or infinite entries, also of the sum; then nothing was changed. Where the history
+                notes it instead, what is returned are k zeros.
         """
         demand_finite_sum(residual, increment)
         residual.add_(increment)

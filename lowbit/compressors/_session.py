@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lowbit.compressors._answer import Answer
 from lowbit.compressors._base import Compressor, Sparse, demand_finite_sum, entries_of
 from lowbit.errors import NonFiniteError, UserError
 from lowbit.feedback._base import Feedback
@@ -17,16 +18,20 @@ class GradientCompressor:
     Args:
         compressor: what chooses entries.
         feedback: what is kept of the others.
-        nonfinite: what a gradient with NaN or infinite entries does: `raise`, or `skip`, which sends zeros at the first
-            k indices. Neither changes what is kept.
+        nonfinite: what a gradient with NaN or infinite entries does: `raise`; `skip`, which sends zeros at the first k
+            indices; or `late`, which does the same where a device would have to be waited for, and raises at the next
+            `send` under that name or at `check`. None of them changes what is kept.
     """
 
-    def __init__(self, compressor: Compressor, feedback: Feedback, nonfinite: Literal["raise", "skip"] = "raise"):
+    def __init__(
+        self, compressor: Compressor, feedback: Feedback, nonfinite: Literal["raise", "skip", "late"] = "raise"
+    ):
         self.compressor = compressor
         self.feedback = feedback
         self.nonfinite = nonfinite
         self.memory = Memory(feedback.buffers)
         self._sent: dict[str, Sparse] = {}
+        self._refused: dict[str, Answer] = {}
 
     def send(
         self, gradient: Tensor, name: str, density: float, *, epoch: int | None = None, scale: float = 1.0
@@ -44,18 +49,21 @@ class GradientCompressor:
             Values of the gradient's dtype, of float32 for narrower ones.
 
         Raises:
-            NonFiniteError: for NaN or infinite entries, with the name; nothing has changed then.
+            NonFiniteError: for NaN or infinite entries, with the name; nothing has changed then. With `late` also for
+                those of the call before.
             UserError: for a density out of range, or another shape than the name had before.
         """
+        if name in self._refused:
+            self._demand_accepted(name)
         k = entries_of(density if epoch is None else self.feedback.density(density, epoch), gradient.numel())
         entry = self._entry(gradient, name)
         if scale != entry.scale:
             entry.rescale(scale)
             self._changed(entry)
         try:
-            values, indices = self._select(gradient, entry, k)
+            values, indices = self._select(gradient, entry, k, name)
         except NonFiniteError as error:
-            if self.nonfinite == "raise":
+            if self.nonfinite != "skip":
                 raise NonFiniteError(f"gradient of {name}: {error}") from None
             dtype = torch.promote_types(gradient.dtype, torch.float32)
             values = torch.zeros(k, dtype=dtype, device=gradient.device)
@@ -71,7 +79,23 @@ class GradientCompressor:
         history = self.compressor.start(name) if known is None else known.history
         return self.memory.of(name, gradient, history)
 
-    def _select(self, gradient: Tensor, entry: Entry, k: int) -> tuple[Tensor, Tensor | None]:
+    def check(self) -> None:
+        """Wait for what was sent, and raise for what was refused and not reported yet; for `late`.
+
+        Raises:
+            NonFiniteError: with the name.
+        """
+        for name in list(self._refused):
+            self._demand_accepted(name)
+
+    def _demand_accepted(self, name: str) -> None:
+        if self._refused.pop(name).number():
+            raise NonFiniteError(
+                f"gradient of {name}, the last one sent: NaN or infinite entries, or a sum with the residual that "
+                "overflows; zeros were sent for it; lower the learning rate or the loss scale"
+            )
+
+    def _select(self, gradient: Tensor, entry: Entry, k: int, name: str) -> tuple[Tensor, Tensor | None]:
         flat, buffers = gradient.detach() if gradient.requires_grad else gradient, entry.buffers
         if flat.ndim != 1:
             flat = flat.reshape(-1)
@@ -81,7 +105,13 @@ class GradientCompressor:
         residual = buffers["residual"]
         if len(buffers) > 1:  # the increment changes the others before a compressor can look at it
             demand_finite_sum(residual, flat)
-        sent = self.compressor.select_from(residual, self.feedback.increment(flat, buffers), k, entry.history)
+        increment, refused = self.feedback.increment(flat, buffers), self.compressor.refused
+        sent = self.compressor.select_from(residual, increment, k, entry.history)
+        if refused is not None:
+            if self.nonfinite == "late":
+                self._refused[name] = Answer(entry.history[refused])
+            elif entry.history.tolist()[refused]:  # a third of the time of indexing the tensor
+                demand_finite_sum(residual, increment)
         self.feedback.sent(sent[1], buffers)
         return sent
 
@@ -158,7 +188,11 @@ class GradientCompressor:
     def clear(self, name: str | None = None) -> None:
         """Forget what is kept of one parameter, or of all."""
         self.memory.clear(name)
-        self._sent = {} if name is None else {n: s for n, s in self._sent.items() if n != name}
+        for kept in (self._sent, self._refused):
+            if name is None:
+                kept.clear()
+            else:
+                kept.pop(name, None)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What is kept, as tensors; of this process alone."""
@@ -168,6 +202,7 @@ class GradientCompressor:
         """Go on from a state: the same bits as without the interruption."""
         self.memory.load_state_dict(state)
         self._sent.clear()
+        self._refused.clear()
         self.check_histories()
 
     @torch.no_grad()

@@ -55,6 +55,7 @@ class HGGTopK(Compressor):
     """
 
     slots: ClassVar[int] = SLOTS
+    refused: ClassVar[int] = REFUSED
     num_bins: Count = 1024
     gamma: Positive = 1000.0
     tolerance: NonNegative = 0.01
@@ -87,15 +88,13 @@ class HGGTopK(Compressor):
     def select_from(self, residual: Tensor, increment: Tensor, k: int, history: Tensor) -> tuple[Tensor, Tensor | None]:
         """As of `Compressor.select_from`; exact selections are one op that compensates, selects and updates."""
         if not self.exact or k >= residual.numel():
+            history[REFUSED] = 0
             return super().select_from(residual, increment, k, history)
         fused = takes(increment, residual)
         if not fused:
             demand_finite_sum(residual, increment)
             residual.add_(increment)
-        sent = self._select(increment if fused else None, residual, history, k)
-        if history.tolist()[REFUSED]:  # a third of the time of indexing the tensor
-            demand_finite_sum(residual, increment)
-        return sent
+        return self._select(increment if fused else None, residual, history, k)
 
     def _select(self, gradient: Tensor | None, residual: Tensor, history: Tensor, k: int) -> tuple[Tensor, Tensor]:
         if not self.history:

@@ -48,20 +48,22 @@ def is_safe(most, history):
 def learn(history, threshold, k, hit):
     """Note the threshold (bits) of this call, and what the guess before it teaches for the next.
 
-    A guess that caught more than there was room for tells only that the numbers fall at least so steeply.
+    A guess that caught more than there was room for tells only that the numbers fall at least so steeply. A guess or a
+    threshold of 0 teaches nothing.
     """
     guessed, found = np.empty(1, np.int32), np.empty(1, np.int32)
     guessed[0], found[0] = floor(history), threshold
-    distance = np.log(np.float64(found.view(np.float32)[0]) / guessed.view(np.float32)[0])
-    excess = np.log(max(abs(history[CAUGHT]), 1.0) / k)
-    slope = history[SLOPE] if history[SLOPE] > 0 else FIRST_SLOPE
-    if abs(excess) > 1e-3 and excess * distance > 0:
-        steeper = max(slope, excess / distance) if history[CAUGHT] < 0 else 0.5 * (slope + excess / distance)
-        history[SLOPE] = min(max(steeper, 0.5), 200.0)
-    least = 1.1 + 2.0 / np.sqrt(k)
-    beyond = max(history[AIM], least) - 1
-    if history[CAUGHT] > 0:
-        history[AIM] = min(max(1 + (0.98 if hit else 1.5) * beyond, least), MOST_AIM)
+    if guessed[0] > 0 and found[0] > 0:
+        distance = np.log(np.float64(found.view(np.float32)[0]) / guessed.view(np.float32)[0])
+        excess = np.log(max(abs(history[CAUGHT]), 1.0) / k)
+        slope = history[SLOPE] if history[SLOPE] > 0 else FIRST_SLOPE
+        if abs(excess) > 1e-3 and excess * distance > 0:
+            steeper = max(slope, excess / distance) if history[CAUGHT] < 0 else 0.5 * (slope + excess / distance)
+            history[SLOPE] = min(max(steeper, 0.5), 200.0)
+        least = 1.1 + 2.0 / np.sqrt(k)
+        beyond = max(history[AIM], least) - 1
+        if history[CAUGHT] > 0:
+            history[AIM] = min(max(1 + (0.98 if hit else 1.5) * beyond, least), MOST_AIM)
     history[HITS] += hit
     history[THRESHOLD] = found.view(np.float32)[0]
 

@@ -18,16 +18,25 @@ def no_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
 
 
+def every(found, name: str, *words: str):
+    return [s for s in found if s.name == name and all(word in str(s) for word in words)]
+
+
 def one(found, name: str, *words: str):
-    return next(s for s in found if s.name == name and all(word in str(s) for word in words))
+    return every(found, name, *words)[0]
 
 
 def test_every_kernel_and_every_type_of_gradient_is_found(found):
     assert {s.name for s in found} == {"largest", "guess", "collect", "histogram", "pick", "count", "scan", "emit"}
     for name in ("largest", "collect", "histogram"):
         types = {dict(zip(s.kernel.arg_names, s.types, strict=False))["gradient"] for s in found if s.name == name}
-        assert types >= {"*fp32:16", "*bf16:16", "*fp16:16"}
+        assert types >= {f"*{kind}{place}" for kind in ("fp32", "bf16", "fp16") for place in (":16", "")}
         assert any("segments" in str(s) for s in found if s.name == name)
+    for words in (["bits from 20", "finite"], ["one entry"]):
+        untouched = {
+            dict(zip(s.kernel.arg_names, s.types, strict=False))["gradient"] for s in every(found, "histogram", *words)
+        }
+        assert untouched >= {"None", "*fp32:16"}
     assert len({str(s) for s in found}) == len(found), "names that do not tell kernels apart"
 
 
@@ -37,6 +46,7 @@ def test_every_kernel_and_every_type_of_gradient_is_found(found):
         ("collect", ["bf16", "segments"], "sm_80"),
         ("histogram", ["fp32", "bits from 20", "vectors"], "sm_90"),
         ("emit", [], "sm_100"),
+        ("collect", ["fp32", "unaligned", "one entry"], "sm_90"),
     ],
 )
 def test_a_kernel_compiles_without_spills(found, name, words, target):
@@ -59,6 +69,12 @@ def test_an_interpreter_cannot_compile(monkeypatch, capsys):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert main(["compile-kernels"]) == 2
     assert "unset it" in capsys.readouterr().err
+
+
+def test_no_kernels_are_no_success(monkeypatch):
+    monkeypatch.setattr(compile_kernels, "_print_traffic", lambda: None)
+    monkeypatch.setattr(compilation, "compile_all", lambda targets, processes: iter(()))
+    assert main(["compile-kernels"]) == 1
 
 
 def test_the_command_fails_for_a_spill_or_an_error(found, monkeypatch, capsys):

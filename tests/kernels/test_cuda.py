@@ -1,9 +1,12 @@
 """The Triton kernels against the reference, bit by bit: interpreted on the CPU in a process of their own, and on a GPU
 where there is one."""
 
+import importlib.util
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 
 from lowbit.compressors import make
 from lowbit.errors import NonFiniteError
-from lowbit.kernels import segments
+from lowbit.kernels import _guess, segments
 from lowbit.kernels import selection as ops
 from lowbit.kernels.segments import Segments
 
@@ -31,12 +34,14 @@ if INTERPRETED:
 
 @here
 def test_all_of_this_file_interpreted():
-    command = [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", __file__]
+    command = [sys.executable, "-m", "pytest", "-v", "-n0", "-p", "no:cacheprovider", __file__]
     result = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1", "CI": ""}, check=False
     )
     assert result.returncode == 0, result.stdout[-5000:]
-    assert result.stdout.count(".") > 15, "tests that were not found show nothing"
+    passed = re.search(r"(\d+) passed", result.stdout)
+    assert passed, result.stdout[-5000:]
+    assert int(passed[1]) >= 20, "tests that were not found show nothing"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -135,6 +140,36 @@ def test_programs_may_come_in_any_order(monkeypatch):
     assert past[ops.HITS] >= 1
     same([g.sign() for g in draws(450, 1)], [200])
     assert any(order != sorted(order) for order in orders)
+
+
+@on_device
+def test_what_a_guess_teaches_is_what_it_teaches_on_a_cpu(monkeypatch):
+    """Right guesses; too few, too many, more than there is room for; and a residual of zeros."""
+    from lowbit.kernels.triton import select as on_cuda
+
+    monkeypatch.setattr(on_cuda, "SPARE", 40)
+    scales, k, seen = (1, 1, 1, 0.6, 1, 1.4, 1, 1e4, 1, 0), 15, set()
+    residual = torch.zeros(300, device=DEVICE)
+    past = torch.zeros(ops.SLOTS, dtype=torch.float64, device=DEVICE)
+    for scale, gradient in zip(scales, draws(300, len(scales)), strict=True):
+        before = past.cpu().numpy().copy()
+        residual.zero_()
+        values, _ = select((scale * gradient).to(DEVICE), residual, past, k)
+        after = past.cpu().numpy()
+        expected, hit = before.copy(), after[ops.HITS] > before[ops.HITS]
+        if before[ops.THRESHOLD] > 0:
+            expected[_guess.CAUGHT] = after[_guess.CAUGHT]
+            found = values.abs().min().cpu().view(torch.int32)
+            _guess.learn(expected, int(found), k, bool(hit))
+            seen.add(
+                "hit" if hit else "many" if after[_guess.CAUGHT] < 0 else "few" if after[_guess.CAUGHT] < k else "?"
+            )
+            for slot in (_guess.SLOPE, _guess.AIM):
+                assert after[slot] == pytest.approx(expected[slot], rel=1e-4), (scale, slot)
+            assert after[ops.HITS] == expected[ops.HITS]
+        assert after[ops.THRESHOLD] == float(values.abs().min())
+    assert seen == {"hit", "many", "few"}
+    assert past[ops.THRESHOLD] == 0
 
 
 @on_device
@@ -282,6 +317,37 @@ def select_of_each(gradient, residual, past, cut):
     return call(gradient, residual, past, layout, cut.sizes, cut.ks, False)
 
 
+MUTATIONS = {
+    "residual not cleared": ("_order", "tl.store(residual + (flat - start) + here, zeros, mask=taken != 0)", "pass"),
+    "ties all sent": ("_order", "tl.cumsum(equal, 0) <= ties", "ties <= ties"),
+    "last index first": ("_order", "tl.minimum(tl.maximum(need - before, 0), equal)", "tl.minimum(equal, need)"),
+    "> for >=": ("_passes", "magnitude(x) >= tl.load(own + FLOOR)", "magnitude(x) > tl.load(own + FLOOR)"),
+    "not accumulated": (
+        "_passes",
+        "x += float32_at(gradient + flat + lanes, mask)",
+        "x = float32_at(gradient + flat + lanes, mask)",
+    ),
+}
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="what breaks them here breaks them there")
+@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS)
+def test_a_broken_kernel_is_caught(mutation, tmp_path, monkeypatch):
+    from lowbit.kernels.triton import select
+
+    name, right, wrong = mutation
+    module = getattr(select, name)
+    source = Path(module.__file__).read_text()
+    assert right in source
+    (tmp_path / "broken.py").write_text(source.replace(right, wrong))
+    spec = importlib.util.spec_from_file_location("broken", tmp_path / "broken.py")
+    broken = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(broken)
+    monkeypatch.setattr(select, name, broken)
+    with pytest.raises((AssertionError, IndexError)):
+        same([(2 * g).round() for g in draws(300, 3)], [40] * 3)
+
+
 @on_device
 def test_without_the_check_finite_sums_give_the_same():
     gradients = [scale * g for scale, g in zip((1, 1, 1, 1e3, 1e3, 0), draws(300, 6), strict=True)]
@@ -317,13 +383,44 @@ def test_segments_go_their_own_ways():
 
 @here
 @pytest.mark.gpu
+def test_ten_million_entries():
+    """Thousands of tiles, several for each program, and a last one of one entry."""
+    size, k = 10_002_433, 100_000
+    assert size % 4096 == 1
+    past = same([g / (1 + 0.1 * step) for step, g in enumerate(draws(size, 3))], [k] * 3)
+    assert past[ops.HITS] >= 1
+    same([g.bfloat16() for g in draws(size, 2)], [k] * 2)  # few values: thousands of ties
+    same([draws(size, 1)[0].sign()], [k])
+    bad = draws(size, 1)[0]
+    bad[-1] = float("nan")
+    same([draws(size, 1)[0], bad], [k] * 2)
+
+
+@here
+@pytest.mark.gpu
+def test_thousands_of_segments():
+    """Of one entry to many tiles, ten million together."""
+    draw = np.random.default_rng(0)
+    sizes = (*(int(n) for n in np.exp(draw.uniform(0, 10.2, 3000))), 3_000_001, 1)
+    ks = tuple(max(1, n // 100) for n in sizes)
+    assert 7_000_000 < sum(sizes) < 20_000_000
+    gradients = [g / (1 + 0.1 * step) for step, g in enumerate(draws(sum(sizes), 3))]
+    gradients[2][sum(sizes[:1500])] = float("inf")
+    past = same_of_each(gradients, sizes, ks)
+    assert past[:, ops.REFUSED].sum() == 1
+    assert past[:, ops.HITS].sum() > 100
+
+
+@here
+@pytest.mark.gpu
 def test_a_call_waits_for_nothing_and_can_be_captured():
     gradient, residual = torch.zeros(3000, device="cuda"), torch.zeros(3000, device="cuda")
     past = torch.zeros(ops.SLOTS, dtype=torch.float64, device="cuda")
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())  # what is zeroed here is read there
     with torch.cuda.stream(stream):
         ops.select_largest(gradient, residual, past, 50)  # compiles
-    stream.synchronize()
+    torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -331,6 +428,7 @@ def test_a_call_waits_for_nothing_and_can_be_captured():
             values, indices = ops.select_largest(gradient, residual, past, 50)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    residual.zero_()
     past.zero_()
     expected_residual, other = torch.zeros(3000), past.cpu()
     for scale, g in zip((1, 1, 1, 1000, float("nan")), draws(3000, 5), strict=True):

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lowbit.compressors import make
-from lowbit.kernels import _cpu, _jit, _kth, _threads
+from lowbit.kernels import _cpu, _guess, _jit, _kth, _threads
 from lowbit.kernels import selection as ops
 
 SIZES = (1, 2, 15, 16, 17, 33, 1000, 1023, 2049, 20011)
@@ -95,6 +95,15 @@ def test_the_guess_serves_a_steady_series():
     gradients = [g / (1 + 0.01 * step) for step, g in enumerate(draws(20000, 40))]
     past = same(gradients, [200] * 40)
     assert past[ops.HITS] >= 0.8 * past[ops.CALLS]
+
+
+def test_a_guess_may_be_as_small_as_0():
+    past = torch.zeros(ops.SLOTS, dtype=torch.float64)
+    past[ops.THRESHOLD], past[_guess.SLOPE], past[_guess.AIM] = 1.4e-45, 0.5, _guess.MOST_AIM
+    assert _guess.floor(past.numpy()) == 0
+    values, indices = ops.select_largest(torch.zeros(100), torch.full((100,), 1.4e-45), past, 5)
+    assert indices.tolist() == [0, 1, 2, 3, 4]
+    assert (values == 1.4e-45).all()
 
 
 @pytest.mark.parametrize("threads", [2, 3])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lowbit.kernels.triton import traffic
+from lowbit.kernels.triton import select, traffic
 
 SIZE = 8192
 K = int(SIZE * traffic.DENSITY)
@@ -35,3 +35,7 @@ def test_passes_over_gradient_and_residual_are_as_many_as_needed(process, dtype,
         by_kernel = {row.kernel: row.other_bytes for row in rows if row.route == route}
         assert by_kernel["emit"] >= (8 + 8) * K / SIZE  # candidates are read, outputs written
         assert sum(by_kernel[name] for name in ("count", "scan", "emit")) < 60 * K / SIZE
+        bins = sum(bins for _, bins in select.DIGITS)
+        assert by_kernel.pop("pick") == pytest.approx(8 * bins / SIZE, rel=0.01)  # whatever N is: read, and set to 0
+        room = select.room_for(SIZE, K) / SIZE
+        assert sum(by_kernel.values()) < (1 if route != "wrong guess" else 1 + 8 * room), route

@@ -44,10 +44,11 @@ def entries_of_tile(tile, layout, segments, size, BLOCK: tl.constexpr):
     """Segment of a tile, where the tile begins in the segment and in flat tensors, and its number of entries."""
     segment = segment_of(tile, layout, segments)
     start = tl.cast(tile, tl.int64) * BLOCK
-    flat = start
+    flat = start  # tensors of several segments may have 2^31 entries and more, though no segment has
     if layout is not None:
         start -= of_layout(TILES, segment, layout, segments) * BLOCK
         flat = start + of_layout(ENTRIES, segment, layout, segments)
+    tl.static_assert(flat.dtype == tl.int64)
     left = tl.minimum(length_of(ENTRIES, segment, layout, segments, size) - start, BLOCK).to(tl.int32)
     return segment, start.to(tl.int32), flat, left
 

@@ -43,8 +43,8 @@ class Signature(NamedTuple):
     Args:
         module: that it is in.
         name: of the kernel.
-        types: of its arguments, in Triton's notation; `None` for one that is left out, `:16` for one that the compiler
-            knows to be a multiple of 16.
+        types: of its arguments, in Triton's notation; `None` for one that is left out, `1` for a number that the
+            compiler knows to be that, `:16` for what it knows to be a multiple of 16.
         settings: constants, and how many warps.
     """
 
@@ -58,6 +58,8 @@ class Signature(NamedTuple):
         words = [self.name]
         if given.get("gradient", "None") != "None":
             words.append(given["gradient"].removeprefix("*").removesuffix(":16"))
+            if not given["gradient"].endswith(":16"):
+                words.append("unaligned")
         if settings.get("ADDS"):
             words.append("adds")
         if "SHIFT" in settings:
@@ -68,9 +70,17 @@ class Signature(NamedTuple):
             words.append("alone")
         if given.get("layout", "None") != "None":
             words.append("segments")
+        elif given.get("size") == "1":
+            words.append("one entry")
         elif given.get("size", "").endswith(":16"):
             words.append("vectors")
         return ", ".join(words)
+
+    def unaligned(self) -> "Signature":
+        """The same for a gradient that begins anywhere, as that of a layer inside a bucket."""
+        names = self.kernel.arg_names
+        types = (t.removesuffix(":16") if n == "gradient" else t for n, t in zip(names, self.types, strict=False))
+        return self._replace(types=tuple(types))
 
     @property
     def kernel(self) -> Any:
@@ -108,16 +118,15 @@ def signatures() -> list[Signature]:
 
     residual, history = _meta(_SIZE), _meta(_SEGMENTS, SLOTS, dtype=torch.float64)
     layout, sizes, ks = _meta(4, _SEGMENTS + 1, dtype=torch.int64), [_SIZE // _SEGMENTS] * _SEGMENTS, [_K] * _SEGMENTS
-    for dtype in _GRADIENTS:
+    for dtype, finite in product(_GRADIENTS, (False, True)):
         gradient = None if dtype is None else _meta(_SIZE, dtype=dtype)
-        for finite in (False, True) if gradient is not None else (False,):
-            for odd in (0, 1):
-                cut = None if gradient is None else gradient[odd:]
-                select.select(cut, residual[odd:], history[0], _K, finite, launch=note)
-            select.select_of_each(gradient, residual, history, layout, sizes, ks, finite, launch=note)
-        if gradient is not None:
-            select.largest_magnitude(gradient, launch=note)
-    return list(found)
+        for size in (_SIZE, _SIZE - 1, 1):
+            cut = None if gradient is None else gradient[:size]
+            select.select(cut, residual[:size], history[0], min(_K, size), finite, launch=note)
+            if cut is not None:
+                select.largest_magnitude(cut, launch=note)
+        select.select_of_each(gradient, residual, history, layout, sizes, ks, finite, launch=note)
+    return list(dict.fromkeys(s for one in found for s in (one, one.unaligned())))
 
 
 def compile_all(targets: Sequence[str], processes: int = 1) -> Iterator[Compiled]:
@@ -131,9 +140,10 @@ def compile_one(signature: Signature, target: str) -> Compiled:
     """Compile one kernel as if a GPU of that kind were there."""
     kernel, settings = signature.kernel, dict(signature.settings)
     names = kernel.arg_names
-    given = {n: t.removesuffix(":16") for n, t in zip(names, signature.types, strict=False) if t != "None"}
+    typed = dict(zip(names, signature.types, strict=False))
+    given = {n: t.removesuffix(":16") for n, t in typed.items() if t not in ("None", "1")}
     types = dict.fromkeys(names, "constexpr") | given
-    constants = {n: settings.pop(n, None) for n in names if n not in given}
+    constants = {n: 1 if typed.get(n) == "1" else settings.pop(n, None) for n in names if n not in given}
     aligned = {(i,): [["tt.divisibility", 16]] for i, t in enumerate(signature.types) if t.endswith(":16")}
     gpu = GPUTarget("cuda", int(target.removeprefix("sm_")), 32)
     try:
@@ -163,4 +173,6 @@ def _type_of(argument: Any, varies: bool) -> str:
         return f"{_TYPES[argument.dtype]}:16"  # as PyTorch allocates
     if argument is None:
         return "None"
+    if argument == 1 and not varies:
+        return "1"
     return "i32" if varies or argument % 16 else "i32:16"

@@ -101,20 +101,22 @@ def _select(
     launch: Launch,
 ) -> tuple[Tensor, Tensor]:
     ints, floats = ({"dtype": dtype, "device": residual.device} for dtype in (torch.int32, torch.float32))
-    bins = segments * DIGITS[0][1]
-    scratch = torch.zeros(bins + segments * STATE.value, **ints)
-    counts, state = scratch[:bins], scratch[bins:]
+    most_bins = segments * max(bins for _, bins in DIGITS)
+    scratch = torch.zeros(most_bins + segments * STATE.value, **ints)
+    counts, state = scratch[:most_bins], scratch[most_bins:]
     found, places = torch.empty(room, **floats), torch.empty(room, **ints)
     values, indices = torch.empty(kept, **floats), torch.empty(kept, **ints)
     table = torch.empty(TABLE * tiles, **ints)
-    programs, where, tile = min(tiles, PROGRAMS), (layout, segments), {"BLOCK": TILE, "num_warps": WARPS}
+    programs, where = min(tiles, PROGRAMS), (layout, segments)
+    of_tiles = {"BLOCK": TILE, "num_warps": WARPS}
+    of_candidates = {"WIDTH": WIDTH, "BLOCK": TILE, "num_warps": WARPS // 2}
 
     def collect() -> None:
         given = gradient, residual, found, places, table, state
-        launch(_passes.collect, programs, *given, *where, size, room, tiles, **tile)
+        launch(_passes.collect, programs, *given, *where, size, room, tiles, **of_tiles)
 
     if gradient is not None and not finite:
-        launch(_passes.largest, programs, gradient, history, state, *where, size, tiles, **tile)
+        launch(_passes.largest, programs, gradient, history, state, *where, size, tiles, **of_tiles)
     launch(_steps.guess, segments, history, state, ADDS=gradient is not None, num_warps=1)
     collect()
     for shift, bins in DIGITS:
@@ -123,16 +125,15 @@ def _select(
         digit = {"SHIFT": shift, "BINS": bins, "FIRST": first, "FINITE": finite and first}
         launch(
             *(_passes.histogram, programs, added, residual, found, counts, state, *where, size, k, room, tiles),
-            **(digit | tile),
+            **(digit | of_tiles),
         )
         launch(_steps.pick, segments, history, counts, state, *where, k, room, **digit, ADDS=added is not None)
         if first:
             collect()
-    tile = {"WIDTH": WIDTH, "BLOCK": TILE, "num_warps": WARPS // 2}
-    launch(_order.count, programs, residual, found, table, state, *where, size, tiles, **tile)
+    launch(_order.count, programs, residual, found, table, state, *where, size, tiles, **of_candidates)
     launch(_order.scan, segments, table, state, *where, tiles, CHUNK=CHUNK)
     given = residual, found, places, table, state, values, indices
-    launch(_order.emit, programs, *given, *where, size, k, tiles, **tile)
+    launch(_order.emit, programs, *given, *where, size, k, tiles, **of_candidates)
     return values, indices
 
 
