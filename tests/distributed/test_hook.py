@@ -30,6 +30,7 @@ COMPRESSORS = sorted({*HISTORICAL, *catalog.available("compressors")})
 SCHEMES = [s for s in catalog.available("schemes") if s != "shared"]
 PAIRS = [(c, "allgather") for c in COMPRESSORS] + [("randomk", "shared"), ("randomkec", "shared")]
 PAIRS += [(c, s) for c in ("hggtopk", "gaussian") for s in SCHEMES if s != "allgather"]
+OTHERS = [(c, s) for c in COMPRESSORS for s in SCHEMES if (c, s) not in PAIRS]
 OF_THREE = [("hggtopk", s) for s in SCHEMES] + [("gaussian", "allgather"), ("randomk", "shared")]
 
 
@@ -50,15 +51,15 @@ def train(model: nn.Module, rank: int, steps: int, lr: float = 0.05) -> list[Ten
     return [p.detach().clone() for p in model.parameters()]
 
 
-def descend(rank: int, compressor: str, scheme: str) -> tuple[int, bool]:
-    """Bits of 300 numbers after 200 steps towards a point of each rank's own, and whether they came nearer the mean."""
+def descend(rank: int, compressor: str, scheme: str, steps: int = 200) -> tuple[int, bool]:
+    """Bits of 300 numbers after steps towards a point of each rank's own, and whether they came nearer the mean."""
     exchange = Exchange(
         make(compressor), catalog.build("schemes", {"name": scheme}), Wire(torch.distributed.group.WORLD)
     )
     layout = Layout((Group((Part("w", 0, 280),)),), (Part("b", 280, 20),))
     goals = [torch.randn(300, generator=torch.Generator().manual_seed(r)) for r in range(exchange.between.world)]
     numbers = torch.zeros(300)
-    for _ in range(200):
+    for _ in range(steps):
         gradient = (numbers - goals[rank]) * (1 + numbers.abs())
         exchange.mean(gradient, layout, 0.05)
         numbers -= 0.02 * gradient
@@ -66,8 +67,8 @@ def descend(rank: int, compressor: str, scheme: str) -> tuple[int, bool]:
     return zlib.crc32(numbers.numpy().tobytes()), left[0] < left[1]
 
 
-def some_pairs(rank: int, world: int, pairs: list[tuple[str, str]]) -> dict:
-    return {pair: descend(rank, *pair) for pair in pairs}
+def some_pairs(rank: int, world: int, pairs: list[tuple[str, str]], steps: int = 200) -> dict:
+    return {pair: descend(rank, *pair, steps) for pair in pairs}
 
 
 def every_pair(rank: int, world: int) -> dict:
@@ -92,6 +93,14 @@ def test_parameters_are_the_same_bits_on_all_ranks_after_200_steps():
     assert results[0] == results[1]
     assert all(nearer for _, nearer in results[0].values())
     assert len({bits for bits, _ in results[0].values()}) > len(COMPRESSORS)
+
+
+def test_every_compressor_goes_with_every_scheme():
+    """A few steps of those pairs that do not make 200."""
+    results = ranks.run(some_pairs, 2, OTHERS, 20)
+    assert len(results[0]) + len(PAIRS) == len(COMPRESSORS) * len(SCHEMES) + 2
+    assert results[0] == results[1]
+    assert all(nearer for _, nearer in results[0].values())
 
 
 def densely(rank: int, world: int) -> dict:
