@@ -4,11 +4,13 @@ A run on loopback has no link. What it would take over one is computed: the step
 bytes and messages on the link, nothing of it overlapped. `computed` says so wherever such a number stands.
 """
 
+import itertools
 import math
 from typing import Any
 
 import pandas as pd
 
+from lowbit import cost
 from lowbit.analysis.runs import Run
 from lowbit.analysis.statistics import paired
 
@@ -70,11 +72,12 @@ def step_seconds(row: dict[str, Any], bits_per_second: float) -> float:
 
     Example:
         >>> row = {"step_seconds": 0.01, "messages": 2, "wire_bytes": 2e6, "ranks": 2}
-        >>> round(step_seconds(row, 1e8), 4)  # 10 ms here, 0.1 ms of latency, 80 ms for a million bytes of each rank
-        0.0901
+        >>> round(step_seconds(row, 1e8), 4)  # 10 ms here, 0.1 ms of latency, 85 ms for a million bytes in packets
+        0.0956
     """
-    sent = 8 * row["wire_bytes"] / row["ranks"] / bits_per_second
-    return row["step_seconds"] + row["messages"] * LATENCY_SECONDS + sent
+    sent = row["wire_bytes"] / row["ranks"]
+    link = cost.Link(rate_bits=bits_per_second, latency_seconds=LATENCY_SECONDS)
+    return row["step_seconds"] + cost.exchange_seconds(cost.Volume(sent, sent, row["messages"]), link)
 
 
 def with_partners(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -128,22 +131,16 @@ def exposed_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 WORKERS = (2, 4, 8, 16, 32, 64, 128, 256)
-_OF_DENSE = {
-    "allgather": lambda density, ranks: density * ranks,
-    "shared": lambda density, ranks: density,
-    "gtopk": lambda density, ranks: 2 * density,
-    "oktopk": lambda density, ranks: 2 * density,
-}
-"""Bytes that one of many processes sends, over those of a float32 ring all-reduce; see docs/distributed.md."""
 
 
 def volumes_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Bytes of every scheme at the densities of the study, in percent of dense, by number of processes: computed."""
     densities = sorted(runs.loc[(runs["method"] == "sparse") & (runs["compressor"] != "none"), "density"].unique())
-    rows = [
-        {"scheme": scheme, "density": density, "ranks": ranks, "wire_percent": 100 * of_dense(density, ranks)}
-        for scheme, of_dense in _OF_DENSE.items()
-        for density in densities
-        for ranks in WORKERS
-    ]
+    entries, rows = int(runs["entries_per_rank"].max()), []
+    for scheme in (name for name in cost.SCHEMES if name != "dense"):
+        for density, ranks in itertools.product(densities, WORKERS):
+            sent, dense = cost.volume(scheme, ranks, entries, density), cost.volume("dense", ranks, entries)
+            rows.append(
+                {"scheme": scheme, "density": density, "ranks": ranks, "wire_percent": 100 * sent.sent / dense.sent}
+            )
     return pd.DataFrame(rows, columns=["scheme", "density", "ranks", "wire_percent"])

@@ -116,7 +116,7 @@ def test_the_arm_that_exchanges_nothing_is_a_time_and_no_result(study):
 def test_a_step_over_a_link_is_the_step_here_and_its_bytes(study):
     links = study.further["links"].set_index(["arm", "link", "seed"])["step_seconds"]
     here, slow = (links["topk-density0.1", link, 0] for link in ("loopback", "100 Mb/s"))
-    assert slow - here == pytest.approx(4 * 50e-6 + 8 * 0.2 * DENSE_BYTES / 2 / 1e8)
+    assert slow - here == pytest.approx(4 * 50e-6 + 8 * 0.2 * DENSE_BYTES / 2 / 1e8 * (1 + 99 / 1448))
     assert len(study.further["links"]) == (len(ARMS) - 1) * 4 * 7
 
 
@@ -124,7 +124,7 @@ def test_an_all_gather_crosses_dense_at_one_over_the_processes(study):
     volumes = study.further["volumes"].set_index(["scheme", "density", "ranks"])["wire_percent"]
     assert volumes["allgather", 0.05, 2] == pytest.approx(10)
     assert volumes["allgather", 0.05, 16] < 100 < volumes["allgather", 0.05, 32]
-    assert volumes["oktopk", 0.05, 256] == pytest.approx(10)
+    assert volumes["oktopk", 0.05, 256] == pytest.approx(10, rel=0.02)
 
 
 def test_a_study_of_one_process_has_no_such_columns(finished):
