@@ -12,17 +12,19 @@ from lowbit.train.assemble import build_model, conversion_rules
 
 ROOT = Path(__file__).parent.parent
 GPU_BYTES = 80e9
-FULL_SIZE = ("paper", "imagenet100", "language", "transfer_cifar", "exchange")
+FULL_SIZE = (
+    *("paper", "imagenet100", "language", "transfer_cifar"),
+    *("exchange", "exchange_networks", "exchange_openwebtext"),
+)
+SPLITS = {s: {"tokens": {"shape": [200_000]}} for s in ("train", "validation", "test")}
 # What `prepare` would find in the data sets that these overlays name.
 FORMS = {
     "cifar10": {"kind": "images", "input_shape": [3, 32, 32], "classes": ["c"] * 10},
     "cifar100": {"kind": "images", "input_shape": [3, 32, 32], "classes": ["c"] * 100},
     "imagenet100": {"kind": "images", "input_shape": [3, 224, 224], "classes": ["c"] * 100},
-    "wikitext2": {
-        "kind": "text",
-        "vocabulary": 8192,
-        "splits": {s: {"tokens": {"shape": [200_000]}} for s in ("train", "validation", "test")},
-    },
+    "wikitext2": {"kind": "text", "vocabulary": 8192, "splits": SPLITS},
+    "ptb": {"kind": "text", "vocabulary": 10_000, "splits": SPLITS},
+    "openwebtext": {"kind": "text", "vocabulary": 50_257, "splits": SPLITS},
 }
 
 
