@@ -45,11 +45,13 @@ class WatchedRanks(Ranks):
     """Ranks whose sums say who is missing when they fail."""
 
     lost: Callable[[Exception], Exception] = field(kw_only=True)
+    group: dist.ProcessGroup = field(kw_only=True)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The tensor summed over all processes, in place."""
         try:
-            return super().sum(tensor)
+            dist.all_reduce(tensor, group=self.group)
+            return tensor
         except RuntimeError as error:
             raise self.lost(error) from error
 
@@ -85,7 +87,7 @@ class DataParallel:
         self.hook = _hook(self.model, settings, run.batches.steps_per_epoch)
         self._counted = self._counters()
         self._entries = sum(p.numel() for p in run.state.model.parameters() if p.requires_grad)
-        run.ranks = WatchedRanks(run.ranks.rank, run.ranks.world, lost=self.lost)
+        run.ranks = WatchedRanks(run.ranks.rank, run.ranks.world, lost=self.lost, group=self.model.process_group)
 
     @property
     def loss_factor(self) -> int:
@@ -151,7 +153,7 @@ class DataParallel:
         """Give all ranks the buffers of rank 0: running statistics, which each collects from its own share."""
         for buffer in self.run.state.model.buffers():
             try:
-                dist.broadcast(buffer, 0)
+                dist.broadcast(buffer, 0, group=self.model.process_group)
             except RuntimeError as error:
                 raise self.lost(error) from error
 
