@@ -8,8 +8,8 @@ copies bytes while the network carries others. On the network a payload has head
 
     >>> volume("allgather", ranks=8, entries=1_000_000, density=0.01)
     Volume(sent=560000.0, in_row=560000.0, messages=14)
-    >>> exchange_seconds(volume("dense", ranks=8, entries=1_000_000), Link(rate_bits=1e9))
-    0.0598...
+    >>> round(exchange_seconds(volume("dense", ranks=8, entries=1_000_000), Link(rate_bits=1e9)), 4)
+    0.0598
     >>> crossover("allgather", ranks=8)
     0.125
 

@@ -239,9 +239,9 @@ WRONG = {
         r"topk2-density2\.exchange\.density: .*most",
     ),
     "two points of one name": (
-        f"{EXCHANGE}/topk-density0.1",
+        f"{EXCHANGE}/topk-density0.05",
         {"exchange": {"granularity": "bucket"}},
-        r"arms\.topk-density0\.1: two arms have this name",
+        r"arms\.topk-density0\.05: two arms have this name",
     ),
     "value that is no name": (
         f"{EXCHANGE}/topk2/axes",

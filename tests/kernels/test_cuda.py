@@ -329,7 +329,7 @@ MUTATIONS = {  # none writes elsewhere: this is this process's memory
 }
 
 
-@pytest.mark.skipif(not INTERPRETED, reason="what breaks them here breaks them there")
+@pytest.mark.skipif(not INTERPRETED, reason="needs a GPU: or the interpreter, as all of this file has above")
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS)
 def test_a_broken_kernel_is_caught(mutation, tmp_path, monkeypatch):
     from lowbit.kernels.triton import select
