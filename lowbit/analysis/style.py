@@ -15,6 +15,7 @@ import matplotlib as mpl
 import numpy as np
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -173,11 +174,12 @@ def fit_to_lines(axes: Axes, *, floor: float = -np.inf, ceiling: float = np.inf)
     axes.set_ylim(np.clip(np.exp(limits) if logarithmic else limits, floor, ceiling))
 
 
-def plain_log_ticks(axes: Axes) -> None:
-    """Ticks of a logarithmic axis as plain numbers at 1, 2 and 5."""
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+def plain_log_ticks(*axes: Axis) -> None:
+    """Ticks of logarithmic axes as plain numbers at 1, 2 and 5."""
+    for axis in axes:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def empty(axes: Axes, text: str) -> None:

@@ -41,8 +41,6 @@ def test_equal_arms_are_no_finding(judged):
     assert outcomes["topk_needs_its_residual"] == "inconclusive"
     assert outcomes["hggtopk_sooner"] == "inconclusive"
     assert records["topk_needs_its_residual"].estimate == 0
-    same = judged(exposed=dict.fromkeys(ARMS, 2.0))
-    assert same["pipeline_halves_overhead"].verdict == "refuted"
 
 
 def test_effects_that_were_put_in_are_found(judged):
@@ -61,8 +59,6 @@ def test_effects_that_were_put_in_are_found(judged):
     assert outcomes["hggtopk_overhead"] == "refuted"
     assert records["hggtopk_overhead"].estimate == pytest.approx(100 * 1.65 / 12.5, rel=0.02)
     assert records["hggtopk_overhead"].bound == "at most 5 % of a step"
-    assert outcomes["pipeline_halves_overhead"] == "supported"
-    assert records["pipeline_halves_overhead"].estimate == pytest.approx(87.5, abs=4)
 
 
 def test_bytes_with_indices_are_twice_the_density(judged):
@@ -72,12 +68,19 @@ def test_bytes_with_indices_are_twice_the_density(judged):
     assert "10 % of dense, 95 % interval [10, 10]" in summary.text([record])
 
 
-def test_a_slow_link_is_where_it_pays_and_says_that_it_was_computed(judged):
-    records = judged(exposed={"hggtopk-density0.01": 4.0}, controls={})
-    assert records["hggtopk_sooner"].verdict == "refuted", "4 ms against 2 on loopback"
-    assert records["hggtopk_sooner_100mbit"].verdict == "supported"
+def test_times_of_arms_that_were_taken_apart_decide_nothing(judged):
+    records = judged(exposed={"hggtopk-density0.01": 4.0, "hggtopk_waits": 8.0}, controls={})
+    for key in ("hggtopk_sooner", "hggtopk_sooner_100mbit", "pipeline_halves_overhead"):
+        assert (records[key].verdict, records[key].estimate) == ("withheld", None)
+        assert "one after another" in records[key].note
     assert "computed, not measured" in records["hggtopk_sooner_100mbit"].note
     assert "computed" not in records["hggtopk_sooner"].note
+
+
+def test_a_slow_link_is_where_it_pays(study):
+    times = study.comparisons.set_index(["arm", "measure"])["mean"]
+    assert times["hggtopk-density0.01", "seconds_to_reference_100mbit"] < -0.2
+    assert abs(times["hggtopk-density0.01", "seconds_to_reference"]) < 0.1
 
 
 def test_a_run_that_never_arrives_decides_nothing(judged):

@@ -87,7 +87,7 @@ def _shares(axes: Axes, tables: Tables, task: str, looks: dict[str, dict]) -> No
     for ranks in sorted(sparse["ranks"].unique()):
         axes.plot(100 * densities, 100 * densities * ranks, color="0.75", linewidth=3, zorder=1)
     axes.set_yscale("log")
-    style.plain_log_ticks(axes)
+    style.plain_log_ticks(axes.yaxis)
     _density_axis(axes, sparse)
 
 

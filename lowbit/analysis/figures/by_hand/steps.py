@@ -47,5 +47,5 @@ def _panel(axes: Axes, tables: Tables, task: str, kind: str, measure: str, along
         style.curve(axes, looks[arm], steps, values)
     style.fit_to_lines(axes)
     if axes.get_yscale() == "log":
-        style.plain_log_ticks(axes)
+        style.plain_log_ticks(axes.yaxis)
     axes.set_xlim(left=0)

@@ -71,7 +71,7 @@ def _links(axes: Axes, tables: Tables, task: str) -> None:
     axes.set(xscale="log", yscale="log", xlabel="link", ylabel="step (ms), computed", title="time over links")
     axes.set_xticks(list(RATES.values()), [name.removesuffix("b/s").replace(" ", "") for name in RATES], fontsize=7.5)
     axes.xaxis.set_minor_locator(NullLocator())
-    style.plain_log_ticks(axes)
+    style.plain_log_ticks(axes.yaxis)
 
 
 def _workers(axes: Axes, tables: Tables) -> None:
@@ -86,7 +86,7 @@ def _workers(axes: Axes, tables: Tables) -> None:
     axes.set(xscale="log", yscale="log", xlabel="processes P", ylabel="bytes, % of dense", title="crossover at 1/P")
     axes.set_xticks(sorted(table["ranks"].unique()), [str(n) for n in sorted(table["ranks"].unique())], fontsize=7.5)
     axes.xaxis.set_minor_locator(NullLocator())
-    style.plain_log_ticks(axes)
+    style.plain_log_ticks(axes.yaxis)
     handles = [axes.plot([], [], color=c, label=f"density {d:g}")[0] for d, c in zip(densities, _SHADES, strict=False)]
     handles += [
         axes.plot([], [], color="0.3", label=scheme, markersize=4, **look)[0] for scheme, look in _SCHEMES.items()

@@ -65,10 +65,11 @@ def _times(ax: Axes, rows: pd.DataFrame, colours: dict[str, str], marks: dict[st
         look = {"markeredgecolor": colours[row["arm"]], "markerfacecolor": face, "markeredgewidth": 1.1}
         ax.plot(x, y, marker=marks[row["task"]], markersize=5.5, linestyle="none", **look)
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured, ms", ylabel="predicted, ms")
+    style.plain_log_ticks(ax.xaxis, ax.yaxis)
 
 
 def _bytes(ax: Axes, rows: pd.DataFrame, colours: dict[str, str], marks: dict[str, str]) -> None:
-    ax.set_title("Bytes computed, of those counted")
+    ax.set_title("Bytes, % of those counted")
     if rows.empty:
         style.empty(ax, "not counted here")
         return
@@ -80,4 +81,4 @@ def _bytes(ax: Axes, rows: pd.DataFrame, colours: dict[str, str], marks: dict[st
             ax.plot(x, share, marker=marks[row["task"]], markersize=5, linestyle="none", **look)
     ax.axhspan(95, 105, color="0.5", alpha=0.16, linewidth=0)
     ax.axhline(100, color="0.4", linewidth=0.8)
-    ax.set(xscale="log", xlabel="payload of a rank, kB", ylabel="percent: framed (filled), payload (hollow)")
+    ax.set(xscale="log", xlabel="payload of a rank, kB", ylabel="framed (filled), payload (hollow)")

@@ -26,7 +26,7 @@ def draw(tables: Tables) -> Figure:
             _trace(free, tables, task, arm, tables.runs_of(task, arm)["gradient_factor"].iloc[0])
         for axes in (raw, free):
             style.fit_to_lines(axes)
-            style.plain_log_ticks(axes)
+            style.plain_log_ticks(axes.yaxis)
         raw.set_title(task)
         _spread(spread, tables, task)
     for axes in grid[-1, :2]:

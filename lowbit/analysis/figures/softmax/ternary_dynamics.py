@@ -40,7 +40,7 @@ def _panel(axes: Axes, tables: Tables, task: str, measure: str) -> None:
     if not axes.get_lines():
         style.empty(axes, "no low-bit weights")
     elif axes.get_yscale() == "log":
-        style.plain_log_ticks(axes)
+        style.plain_log_ticks(axes.yaxis)
     style.fit_to_lines(axes, floor=0.0, ceiling=100.0)
     low, high = axes.get_ylim()
     if axes.get_yscale() == "linear" and low < _GAUSSIAN_ZEROS_PERCENT < high:
