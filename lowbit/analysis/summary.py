@@ -58,18 +58,18 @@ def _lines(verdict: Verdict) -> list[str]:
     return [*lines, f"    {verdict.note}"] if verdict.note else lines
 
 
-_COLUMNS, _TABLES = 4, 2  # tasks beside each other and studies below each other that a page has room for
+_COLUMNS, _TABLES, _ROWS = 4, 2, 16  # tasks beside, studies and claims below each other that a page has room for
 
 
 def rst(verdicts: Sequence[Verdict]) -> str:
     """A table per study, small enough for all to stand on a report's first page, which does not scroll to its top.
 
     One study of few tasks has claims down and tasks across, with intervals; of several, outcomes stand in one column;
-    many have a row each, with how often each outcome occurs.
+    many studies or claims have a row for each study, with how often each outcome occurs.
     """
     lines = []
     studies = [(study, list(of_study)) for study, of_study in groupby(verdicts, key=lambda v: v.study)]
-    if len(studies) > _TABLES:
+    if len(studies) > _TABLES or len({(v.study, v.claim) for v in verdicts}) > _ROWS:
         rows = [["Study", "Claims and tasks", "Verdicts"]]
         rows += [[_escaped(study), str(len(group)), _counts(group)] for study, group in studies]
         return "\n".join([".. list-table::", "   :header-rows: 1", "", *_table(rows), ""])

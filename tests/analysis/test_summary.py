@@ -83,6 +83,9 @@ def test_many_studies_have_a_row_each():
     assert page.count("<tr>") == 1 + 3
     assert "<strong>supported</strong> 3; <strong>refuted</strong> 1" in page
     assert "one_study" in page
+    records = [replace(RECORD, claim=f"claim {number}", verdict="refuted") for number in range(17)]
+    assert "**refuted** 17" in summary.rst(records)
+    assert "claim 15" in summary.rst(records[:16]), "as many as a page has room for"
 
 
 def test_a_file_that_is_no_verdict_file_is_refused(tmp_path):
