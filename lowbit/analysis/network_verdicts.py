@@ -1,8 +1,7 @@
 """Verdicts of the network study: is what is computed of exchanges what the kernel counts, and what the clock shows?
 
-An error is that of a prediction, in percent of what was measured, without its sign. *At most*: supported when the 95 %
-interval of the mean over measurements lies below the bound, refuted when above, otherwise inconclusive. Only what was
-held out from the fit counts for times.
+An error is that of a prediction, in percent of what was measured, without its sign; its mean over measurements is held
+to a bound as in `outcomes.held_to`. Only what was held out from the fit counts for times.
 """
 
 import math
@@ -11,9 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from lowbit.analysis.claim import Bound
 from lowbit.analysis.networks import STUDY
+from lowbit.analysis.outcomes import NOT_MEASURED, held_to
 from lowbit.analysis.statistics import paired
-from lowbit.analysis.verdicts import INCONCLUSIVE, NOT_MEASURED, REFUTED, SUPPORTED, Verdict
+from lowbit.analysis.verdicts import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class NetworkClaim:
         measure: what was measured.
         kind: exchange, training, or empty for both.
         error: column of the measurements.
-        bound: largest error, in percent.
+        bound: on the error, in percent.
     """
 
     key: str
@@ -36,7 +37,7 @@ class NetworkClaim:
     measure: str
     kind: str
     error: str
-    bound: float
+    bound: Bound
 
 
 CLAIMS = (
@@ -47,7 +48,7 @@ CLAIMS = (
         measure="error of the payload of exchanges with headers and acknowledgements, against the kernel's counters",
         kind="exchange",
         error="framed_error_percent",
-        bound=5.0,
+        bound=Bound(high=5),
     ),
     NetworkClaim(
         key="exchange_seconds",
@@ -56,7 +57,7 @@ CLAIMS = (
         measure="error of the predicted time of an exchange, links and sizes held out from the fit",
         kind="exchange",
         error="error_percent",
-        bound=20.0,
+        bound=Bound(high=20),
     ),
     NetworkClaim(
         key="step_seconds",
@@ -65,7 +66,7 @@ CLAIMS = (
         measure="error of the predicted time of a training step, none of which the fit has seen",
         kind="training",
         error="error_percent",
-        bound=20.0,
+        bound=Bound(high=20),
     ),
 )
 
@@ -95,8 +96,8 @@ def _judged(claim: NetworkClaim, runs: pd.DataFrame, why_loopback: str) -> Verdi
     values = rows[claim.error].dropna().to_numpy(dtype=float)
     verdict = Verdict(
         id=f"{STUDY}/{claim.task}/{claim.key}", study=STUDY, task=claim.task, claim=claim.text,
-        source="this package's cost model", measure=claim.measure, unit="%", threshold=claim.bound,
-        bound=f"at most {claim.bound:g} %", device=" and ".join(sorted(runs["hardware"].unique())),
+        source="this package's cost model", measure=claim.measure, unit="%", threshold=claim.bound.threshold,
+        bound=claim.bound.words("%"), device=" and ".join(sorted(runs["hardware"].unique())),
         verdict=NOT_MEASURED, figure=f"figures/{STUDY}/predicted_and_measured.png",
         note=f"loopback only, nothing to hold the model to: {why_loopback}" if why_loopback else "nothing was held out",
     )  # fmt: skip
@@ -106,14 +107,12 @@ def _judged(claim: NetworkClaim, runs: pd.DataFrame, why_loopback: str) -> Verdi
     worst = rows.loc[rows[claim.error].idxmax()]
     at = "" if claim.kind == "training" else f", {int(worst['entries']):,} entries"
     note = (
-        f"{np.count_nonzero(values <= claim.bound)} of {len(values)} within {claim.bound:g} %; the worst "
+        f"{np.count_nonzero(values <= claim.bound.high)} of {len(values)} within {claim.bound.high:g} %; the worst "
         f"{values.max():.0f} %: {worst['arm']} on {worst['task']}{at}"
     )
     known = math.isfinite(result.high_95)
-    outcome = INCONCLUSIVE
-    if known:
-        outcome = SUPPORTED if result.high_95 <= claim.bound else REFUTED if result.low_95 > claim.bound else outcome
+    outcome, level = held_to(claim.bound, result)
     return replace(
         verdict, verdict=outcome, estimate=result.mean, n=result.n, note=note,
-        interval=(max(0.0, result.low_95), result.high_95) if known else None, level=0.95 if known else None,
+        interval=(max(0.0, result.low_95), result.high_95) if known else None, level=level if known else None,
     )  # fmt: skip

@@ -1,10 +1,24 @@
-"""Whether a figure is the same to the byte when it is drawn again from the same tables."""
+"""Figures drawn from tables: what stands in them, and whether they are the same to the byte when drawn again."""
 
 import warnings
 from pathlib import Path
 
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
 from lowbit.analysis import figures, style
 from lowbit.analysis.tables import Tables
+
+
+def drawn(study: str, name: str, content: Tables) -> Figure:
+    """A figure in the project's style."""
+    with style.applied():
+        return figures.drawer(study, name)(content)
+
+
+def said(figure: Figure) -> str:
+    """All words of a figure."""
+    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text)).replace("\n", " ")
 
 
 def assert_same_bytes(study: str, name: str, content: Tables, folder: Path, monkeypatch) -> None:

@@ -5,11 +5,10 @@ import itertools
 import warnings
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_twice import assert_same_bytes
+from drawn_twice import assert_same_bytes, drawn, said
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
@@ -118,15 +117,6 @@ def surrogates() -> pd.DataFrame:
     return pd.concat(pieces, ignore_index=True)
 
 
-def drawn(name: str, tables: Tables) -> Figure:
-    with style.applied():
-        return figures.drawer("estimator", name)(tables)
-
-
-def texts(figure: Figure) -> str:
-    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text)).replace("\n", " ")
-
-
 def panel(figure: Figure, title: str, number: int = 0) -> Axes:
     """The panel with a title, by place among those that have it."""
     return [axes for axes in figure.axes if axes.get_title(loc="left") == title][number]
@@ -157,7 +147,7 @@ def whole() -> Tables:
 @functools.cache
 def of_whole(name: str) -> Figure:
     """A figure of the whole study, drawn once; tests read it only."""
-    return drawn(name, whole())
+    return drawn("estimator", name, whole())
 
 
 @pytest.fixture
@@ -174,13 +164,13 @@ def test_an_estimator_figure_has_the_same_bytes_every_time(name, tmp_path, monke
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_an_estimator_figure_says_n_and_hardware(name):
-    said = texts(of_whole(name))
+    words = said(of_whole(name))
     assert len(figures.description("estimator", name)) > 100
     if name == "surrogate_gallery":
-        assert "no seeds" in said
+        assert "no seeds" in words
     else:
-        assert "n = 2 seeds per arm" in said
-        assert HARDWARE in said
+        assert "n = 2 seeds per arm" in words
+        assert HARDWARE in words
 
 
 SETTINGS = tuple({axis for _, arms in TASKS.values() for axes in arms.values() for axis in axes})
@@ -198,7 +188,7 @@ POORER = {
 def test_an_estimator_figure_does_without_arms_and_axes(name, without):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert drawn(name, POORER[without]).axes
+        assert drawn("estimator", name, POORER[without]).axes
 
 
 NEEDS = {
@@ -218,20 +208,20 @@ NEEDS = {
 
 @pytest.mark.parametrize("name", NEEDS)
 def test_an_estimator_figure_says_what_is_missing(name):
-    task, said = NEEDS[name]
-    assert said in texts(drawn(name, study(tasks=tuple(t for t in TASKS if t != task))))
+    task, words = NEEDS[name]
+    assert words in said(drawn("estimator", name, study(tasks=tuple(t for t in TASKS if t != task))))
 
 
 def test_gallery_draws_derivative_above_antiderivative_with_the_mass():
     bare = study(tasks=("precision",))
-    figure = drawn("surrogate_gallery", bare)
+    figure = drawn("estimator", "surrogate_gallery", bare)
     shapes = bare.further["surrogates"]
     for setting in ("default", "width=0.5"):
         rows = select(shapes, surrogate="window", setting=setting)
         line(panel(figure, "window, mass 2"), rows["surrogate_gradient"], rows["u"])
         below = figure.axes[figure.axes.index(panel(figure, "window, mass 2")) + 3]
         line(below, rows["antiderivative"], rows["u"])
-    assert "width 0.5, mass 1" in texts(figure)
+    assert "width 0.5, mass 1" in said(figure)
     assert panel(figure, "identity, mass infinite").get_visible()
 
 
@@ -269,7 +259,10 @@ def test_best_decrease_draws_the_chosen_variants(tables):
 def test_best_decrease_hollows_a_best_step_at_the_lower_end(tables):
     low = tables.comparisons.assign(low_end=np.where(tables.comparisons["arm"] == "nes", 1.0, 0.0))
     changed = Tables("estimator", tables.runs, tables.curves, low, [], tables.further)
-    faces = {to_hex(shown.get_markerfacecolor()) for shown in panel(drawn("best_decrease", changed), "raw").get_lines()}
+    faces = {
+        to_hex(shown.get_markerfacecolor())
+        for shown in panel(drawn("estimator", "best_decrease", changed), "raw").get_lines()
+    }
     assert "#ffffff" in faces
     before = panel(of_whole("best_decrease"), "raw").get_lines()
     assert all(to_hex(shown.get_markerfacecolor()) != "#ffffff" or not len(shown.get_xdata()) for shown in before)

@@ -1,13 +1,12 @@
 """The exchange study from end to end on runs with known numbers: what was put in comes out, and nothing else."""
 
-import matplotlib as mpl
 import numpy as np
 import pytest
-from drawn_twice import assert_same_bytes
+from drawn_twice import assert_same_bytes, drawn, said
 from fake_exchanges import ARMS, DENSE_BYTES, Fake
 from fake_runs import aggregated
 
-from lowbit.analysis import exchanges, figures, style, summary, tables, verdicts
+from lowbit.analysis import exchanges, figures, summary, tables, verdicts
 
 NAMES = figures.available("exchange")
 TASK = "digits_parallel"
@@ -112,7 +111,7 @@ def test_the_arm_that_exchanges_nothing_is_a_time_and_no_result(study):
     assert (runs.loc["noop", "wire_bytes"] == 0).all()
     assert np.allclose(runs.loc["allreduce", "exposed_seconds"], 0.002, atol=0.0006)
     assert "noop" not in set(study.further["links"]["arm"]) | set(study.further["exposed"]["arm"])
-    words = said(drawn("accuracy_by_density", study)) + said(drawn("time_to_accuracy", study))
+    words = said(drawn("exchange", "accuracy_by_density", study)) + said(drawn("exchange", "time_to_accuracy", study))
     assert "noop" not in words
 
 
@@ -137,15 +136,6 @@ def test_a_study_of_one_process_has_no_such_columns(finished):
     assert not measures & {"step_seconds", *exchanges.SECONDS_TO_REFERENCE}
 
 
-def drawn(name, content):
-    with style.applied():
-        return figures.drawer("exchange", name)(content)
-
-
-def said(figure):
-    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text)).replace("\n", " ")
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_an_exchange_figure_has_the_same_bytes_every_time(name, study, tmp_path, monkeypatch):
     assert_same_bytes("exchange", name, study, tmp_path, monkeypatch)
@@ -153,7 +143,7 @@ def test_an_exchange_figure_has_the_same_bytes_every_time(name, study, tmp_path,
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_exchange_figure_says_n_and_hardware(name, study):
-    words = said(drawn(name, study))
+    words = said(drawn("exchange", name, study))
     assert "n = 4 seeds per arm" in words
     assert "Intel(R) Xeon(R)" in words
     assert len(figures.description("exchange", name)) > 100
@@ -169,13 +159,13 @@ def poor(tmp_path_factory):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_exchange_figure_is_drawn_of_a_smaller_study(name, poor):
-    figure = drawn(name, poor)
+    figure = drawn("exchange", name, poor)
     figure.canvas.draw()
     assert len(figure.axes) >= 4
 
 
 def test_accuracy_stands_at_its_density(study):
-    axes = drawn("accuracy_by_density", study).axes[0]
+    axes = drawn("exchange", "accuracy_by_density", study).axes[0]
     words = [text.get_text() for text in axes.get_xticklabels()]
     assert words == ["0.01", "0.05", "0.1", "none", "bf16"]
     topk2 = study.runs_of(TASK, "topk2")["test_accuracy_percent"]
@@ -185,7 +175,7 @@ def test_accuracy_stands_at_its_density(study):
 
 
 def test_parts_of_a_step_add_up_to_it(study):
-    axes = drawn("step_breakdown", study).axes[0]
+    axes = drawn("exchange", "step_breakdown", study).axes[0]
     ends: dict[float, float] = {}
     for bar in axes.patches:
         middle = round(bar.get_y() + bar.get_height() / 2)
@@ -196,7 +186,7 @@ def test_parts_of_a_step_add_up_to_it(study):
 
 
 def test_links_and_crossover_are_those_of_the_tables(study):
-    measured, links, workers = drawn("bytes_and_bandwidth", study).axes[:3]
+    measured, links, workers = drawn("exchange", "bytes_and_bandwidth", study).axes[:3]
     widths = [bar.get_width() for bar in measured.patches]
     assert widths == pytest.approx([100, 100, 50, 2, 10, 20, 2, 10, 20, 10, 2, 10])
     rows = study.further["links"]

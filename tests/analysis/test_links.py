@@ -3,9 +3,8 @@
 import json
 from argparse import Namespace
 
-import matplotlib as mpl
 import pytest
-from drawn_twice import assert_same_bytes
+from drawn_twice import assert_same_bytes, drawn, said
 from fake_networks import EXTRAPOLATION, Fake
 
 from lowbit.analysis import figures, networks, style, tables, verdicts
@@ -98,16 +97,12 @@ def test_a_network_figure_has_the_same_bytes_every_time(name, whole, tmp_path, m
 
 
 def test_figures_say_what_is_measured_and_what_is_assumed(whole):
-    said = {}
-    for name in NAMES:
-        with style.applied():
-            figure = figures.drawer("network", name)(whole)
-        said[name] = " ".join(text.get_text() for text in figure.findobj(mpl.text.Text)).replace("\n", " ")
-    assert "Held out: " in said["predicted_and_measured"]
-    assert "cpu: a chip, 2 cores" in said["predicted_and_measured"]
-    assert "8192 tokens a worker" in said["when_it_pays"]
-    assert "Nothing here is measured" in said["when_it_pays"]
-    assert "Nothing here is measured" in said["crossover"]
+    words = {name: said(drawn("network", name, whole)) for name in NAMES}
+    assert "Held out: " in words["predicted_and_measured"]
+    assert "cpu: a chip, 2 cores" in words["predicted_and_measured"]
+    assert "8192 tokens a worker" in words["when_it_pays"]
+    assert "Nothing here is measured" in words["when_it_pays"]
+    assert "Nothing here is measured" in words["crossover"]
 
 
 def test_the_map_agrees_with_the_command(whole):
