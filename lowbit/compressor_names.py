@@ -28,4 +28,5 @@ def as_variants(exchange: dict[str, Any]) -> dict[str, Any]:
     name = given.get("name", "hggtopk")
     settings, rule = HISTORICAL.get(name, ({"name": name}, "residual"))
     feedback = {"name": rule, **exchange.get("feedback", {})}
-    return {**exchange, "compressor": {**given, **settings}, "feedback": feedback}
+    compressor = {**settings, **given, "name": settings["name"]}
+    return {**exchange, "compressor": compressor, "feedback": feedback}

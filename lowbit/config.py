@@ -117,7 +117,8 @@ class Config(Settings):
 
     def _pretraining_run(self, task_name: str, seed: int) -> RunSpec:
         record = {"record": {"save_checkpoints": True}}
-        overrides = merged(self.tasks[task_name].pretrain or {}, {"start": "scratch", **record})
+        own = {"exchange": None} | (self.tasks[task_name].pretrain or {})  # in one process, unless it says otherwise
+        overrides = merged(own, {"start": "scratch", **record})
         return self._run("pretrain", task_name, "pretrain", self._task_of_arm(task_name, overrides), seed)
 
     def _traced(self, task_name: str, overrides: dict[str, Any], seed: int) -> RunSpec:

@@ -40,6 +40,9 @@ class Exchange(Settings):
     pipeline: bool = Field(True, description="Whether backward goes on while a bucket is exchanged.")
     bucket_mb: Positive = Field(25.0, description="Megabytes of gradients in a bucket, which is exchanged as one.")
     matrix_rank: Count = Field(1, description="Rank of PowerSGD's matrices.")
+    timeout_seconds: Positive = Field(
+        30.0, description="Longest wait for other processes; longer than what the first does alone, such as saving."
+    )
     check_every_steps: NonNegativeInt = Field(
         0, description="Optimizer steps between comparisons of all processes' parameters; 0 never compares."
     )
@@ -53,6 +56,8 @@ class Exchange(Settings):
             raise ValueError(f"ranks_per_node must divide ranks and be smaller, got {self.ranks_per_node}")
         if self.method != "sparse":
             return self
+        if any(stage <= self.density for stage in self.warmup):
+            raise ValueError(f"warmup: every stage must be above density {self.density:g}, got {list(self.warmup)}")
         if self.scheme.name == "shared" and self.compressor.name not in _SHARING:
             raise ValueError(
                 f"scheme shared needs the same indices on all ranks: compressor {' or '.join(_SHARING)}, "

@@ -167,6 +167,16 @@ def data_of_arm(wildcards):
     return f"{DATA}/{runs_of_arm(wildcards)[0].dataset}/manifest.json"
 
 
+def starts_of_arm(wildcards):
+    """input function: the pretraining checkpoints that an arm's runs start from, if any."""
+    return [run.start_from for run in runs_of_arm(wildcards) if run.start_from]
+
+
+def runtime_of_arm(wildcards, attempt):
+    """Time limit of a job that trains all seeds of an arm; tried again, it keeps the seeds that are done."""
+    return len(runs_of_arm(wildcards)) * runtime_minutes(wildcards, attempt)
+
+
 def threads_of_ranks(wildcards):
     """threads function: those of all ranks of a run; on CPUs all cores, so that nothing runs beside a timed step."""
     run = runs_of_arm(wildcards)[0]

@@ -6,6 +6,7 @@ localrules:
 rule exchange:
     input:
         data=data_of_arm,
+        start=starts_of_arm,
     output:
         summary=every_seed("summary.json"),
         events=every_seed("events.jsonl"),
@@ -22,7 +23,7 @@ rule exchange:
     resources:
         gpu=gpus_of_ranks,
         mem_mb=memory_of_ranks,
-        runtime=runtime_minutes,
+        runtime=runtime_of_arm,
     params:
         specs=specs_of_arm,
         code=code_of_arm,

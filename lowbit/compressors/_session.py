@@ -103,15 +103,22 @@ class GradientCompressor:
             flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
             return self.compressor.select(flat, k, entry.history)
         residual = buffers["residual"]
-        if len(buffers) > 1:  # the increment changes the others before a compressor can look at it
+        # The increment changes the others before a compressor can look at it.
+        others = {n: t.clone() for n, t in buffers.items() if n != "residual"}
+        if others:
             demand_finite_sum(residual, flat)
         increment, refused = self.feedback.increment(flat, buffers), self.compressor.refused
-        sent = self.compressor.select_from(residual, increment, k, entry.history)
-        if refused is not None:
-            if self.nonfinite == "late":
-                self._refused[name] = Answer(entry.history[refused])
-            elif entry.history.tolist()[refused]:  # a third of the time of indexing the tensor
-                demand_finite_sum(residual, increment)
+        try:
+            sent = self.compressor.select_from(residual, increment, k, entry.history)
+            if refused is not None:
+                if self.nonfinite == "late" and not others:
+                    self._refused[name] = Answer(entry.history[refused])
+                elif entry.history.tolist()[refused]:  # a third of the time of indexing the tensor
+                    demand_finite_sum(residual, increment)
+        except NonFiniteError:
+            for other, before in others.items():
+                buffers[other].copy_(before)
+            raise
         self.feedback.sent(sent[1], buffers)
         return sent
 

@@ -17,7 +17,7 @@ def binary_error(z: Tensor, threshold: Tensor, readout: Tensor, wanted: Tensor) 
     """Mean squared error of each network, shape (K,).
 
     Args:
-        z: pre-activations of the last hidden layer, shape (K or 1, B, units).
+        z: pre-activations of the last hidden layer, shape (K, B, units).
         threshold: at which a unit is 1 instead of 0, shape (K or 1, 1, units).
         readout: shape (units,).
         wanted: of each sample, shape (B,).

@@ -110,6 +110,8 @@ def _on_cpu(gradient, residual, histories, layout, sizes, ks, finite):
 
 def _on_cuda(gradient, residual, histories, layout, sizes, ks, finite):
     _demand_memory(gradient, residual, histories, layout, sizes)
+    if layout is None:
+        raise ValueError(f"segments of the CPU, residual on {residual.device}; make Segments for that device")
     if residual.dtype != torch.float32:
         return reference(gradient, residual, histories, layout, sizes, ks)
     from lowbit.kernels.triton import select

@@ -129,7 +129,7 @@ class MlpObjective(Objective):
         from lowbit.kernels.binary_error import binary_error  # compilers take half a second to import
 
         base, buffer = self._trace[0][0], torch.empty_like(moved)
-        halves = {n: t.sum(-1, keepdim=True).mT / 2 for n, t in self.weights.items()}
+        halves = {n: t.sum(-1)[None, None] / 2 for n, t in self.weights.items()}
         moving = {n: t.sum(-1, keepdim=True).mT / 2 for n, t in noise.items() if n != self.layers[0]}
         readout, wanted = 2 * self.readout[0], self.targets[:, 0] + self.readout[0].sum()
         for signed in _signed(scales):

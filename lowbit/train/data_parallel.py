@@ -20,21 +20,16 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from lowbit import catalog
-from lowbit.compressors import GradientCompressor
-from lowbit.distributed.ddp_hook import SparseHook, register_sparse_hook
-from lowbit.distributed.torch_hooks import TorchHook, register_torch_hook
+from lowbit.distributed.ddp_hook import SparseHook
+from lowbit.distributed.torch_hooks import TorchHook
 from lowbit.errors import RankError
-from lowbit.exchange_spec import Exchange
 from lowbit.train.assemble import Run
 from lowbit.train.checkpoint import CheckpointError, load_weights, save_weights
 from lowbit.train.clock import Clock, seconds_of
+from lowbit.train.hook import hook_of
 from lowbit.train.parallel import Ranks
 
 log = logging.getLogger("lowbit")
-
-WAIT_SECONDS = 30.0
-"""Longest wait for other ranks in an exchange: longer than what one does alone between steps, such as saving."""
 
 _THREAD = ("compress", "communicate", "decompress")
 _WARMING = 2  # steps that do not count in medians: connections, buckets that are formed anew
@@ -81,10 +76,10 @@ class DataParallel:
         self.model = DistributedDataParallel(
             run.state.model,
             forward_sync_buffers=False,  # `align_buffers` does it where they are read
-            process_group=dist.new_group(timeout=timedelta(seconds=WAIT_SECONDS)),
+            process_group=dist.new_group(timeout=timedelta(seconds=settings.timeout_seconds)),
             bucket_cap_mb=settings.bucket_mb,
         )
-        self.hook = _hook(self.model, settings, run.batches.steps_per_epoch)
+        self.hook = hook_of(self.model, run)
         self._counted = self._counters()
         self._entries = sum(p.numel() for p in run.state.model.parameters() if p.requires_grad)
         run.ranks = WatchedRanks(run.ranks.rank, run.ranks.world, lost=self.lost, group=self.model.process_group)
@@ -134,7 +129,8 @@ class DataParallel:
         *_, messages, compress, communicate, decompress = told["counted"]
         seconds = seconds_of(told["laps"])
         seconds |= dict(zip(_THREAD, (compress, communicate, decompress), strict=True))
-        compressing = self.settings.ranks // self.settings.ranks_per_node
+        s = self.settings
+        compressing = s.ranks // (s.ranks_per_node if s.method == "sparse" else 1)
         return {
             "wire_bytes": sent,
             "messages": messages,
@@ -227,24 +223,3 @@ class DataParallel:
 
 def _file(folder: Path, rank: int | str, step: int | str) -> Path:
     return folder / f"exchange-rank{rank}-step{step}.safetensors"
-
-
-def _hook(model: DistributedDataParallel, settings: Exchange, steps_per_epoch: int) -> SparseHook | TorchHook:
-    if settings.method != "sparse":
-        rank = {"matrix_approximation_rank": settings.matrix_rank, "start_powerSGD_iter": 2}
-        return register_torch_hook(model, settings.method, **(rank if settings.method == "powersgd" else {}))
-    return register_sparse_hook(
-        model,
-        GradientCompressor(
-            catalog.build("compressors", settings.compressor), catalog.build("feedback", settings.feedback)
-        ),
-        settings.density,
-        scheme=settings.scheme.model_dump(),
-        granularity=settings.granularity,
-        ranks_per_node=settings.ranks_per_node,
-        warmup=settings.warmup,
-        warmup_steps=round(settings.warmup_epochs * steps_per_epoch),
-        pipeline=settings.pipeline,
-        timeout_seconds=WAIT_SECONDS,
-        check_every=settings.check_every_steps,
-    )

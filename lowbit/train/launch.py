@@ -31,7 +31,7 @@ from lowbit.train.run import Interrupted, execute
 
 GRACE_SECONDS = 20.0
 """Left to the other ranks once one has failed; finding out who is missing takes them seconds."""
-_PATIENCE = timedelta(minutes=5)  # of sums between steps: longer than evaluation or saving on one rank alone
+_PATIENCE = timedelta(minutes=5)  # until the ranks watch one another: the first may wait for the folder of the run
 
 
 class Told(NamedTuple):

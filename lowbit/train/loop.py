@@ -29,6 +29,9 @@ from lowbit.train.events import (
 )
 from lowbit.train.reproducibility import derived_seed, seed_layers
 
+ADVICE = "lower the learning rate, warm up longer or clip gradients"
+"""Where a loss or a gradient is not finite."""
+
 
 class DivergedError(UserError):
     """A loss, or the gradient on which the next one rests, became NaN or infinite.
@@ -40,9 +43,7 @@ class DivergedError(UserError):
     """
 
     def __init__(self, step: int, quantity: str, value: float):
-        super().__init__(
-            f"{quantity} is {value} at step {step}; lower the learning rate, warm up longer or clip gradients"
-        )
+        super().__init__(f"{quantity} is {value} at step {step}; {ADVICE}")
         self.step = step
 
 

@@ -24,7 +24,7 @@ import torch
 from lowbit import manifest
 from lowbit.atomic import remove_partial, write_text
 from lowbit.data._base import sha256_of
-from lowbit.errors import UserError
+from lowbit.errors import NonFiniteError, UserError
 from lowbit.spec import RunSpec
 from lowbit.train.assemble import Run, assemble
 from lowbit.train.checkpoint import CheckpointError, read_state, restore, save_weights, weights_sha256
@@ -34,7 +34,7 @@ from lowbit.train.listeners.checkpoints import Checkpoints
 from lowbit.train.listeners.gradients import GradientStatistics
 from lowbit.train.listeners.jsonl import JsonLines
 from lowbit.train.lock import hold
-from lowbit.train.loop import DivergedError, train
+from lowbit.train.loop import ADVICE, DivergedError, train
 from lowbit.train.machine import keep_freed_memory, machine
 from lowbit.train.parallel import GradientExchange, join
 from lowbit.train.reproducibility import make_deterministic
@@ -156,10 +156,11 @@ def _drive(run: Run, listeners: Listeners, checkpoints: Checkpoints) -> dict[str
                 raise Interrupted(stop.number or signal.SIGTERM)
             if isinstance(event, RunFinished):
                 results = event.results
-    except DivergedError as error:
+    except (DivergedError, NonFiniteError) as error:
         saved = checkpoints.saved_step
         good = f"{checkpoints.folder / 'state.safetensors'} (step {saved})" if saved else "none was written yet"
-        raise UserError(f"{run.spec.path}: {error}; last good checkpoint: {good}") from error
+        why = str(error) if isinstance(error, DivergedError) else f"{str(error).partition(';')[0]}; {ADVICE}"
+        raise UserError(f"{run.spec.path}: {why}; last good checkpoint: {good}") from error
     finally:
         stop.restore()
         listeners.close()

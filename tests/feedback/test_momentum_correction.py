@@ -1,11 +1,15 @@
 """Momentum correction against the equations of Deep Gradient Compression."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
 
-from lowbit.compressors import make
+from lowbit.compressors import GradientCompressor, make
+from lowbit.compressors.hggtopk import HGGTopK
+from lowbit.compressors.topk import TopK
+from lowbit.errors import NonFiniteError
 from lowbit.feedback.momentum_correction import MomentumCorrection
 
 
@@ -36,6 +40,19 @@ def test_the_equations_step_by_step():
         expected = torch.zeros_like(v).index_put((largest,), v[largest])
         torch.testing.assert_close(session.send(draw(step), "w", 0.1).dense(), expected)
         u[largest] = v[largest] = 0
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip", "late"])
+@pytest.mark.parametrize("compressor", [HGGTopK(), TopK()], ids=["hggtopk", "topk"])
+def test_a_velocity_that_overflows_the_sum_changes_nothing(compressor, policy):
+    session = GradientCompressor(compressor, MomentumCorrection(momentum=0.9), nonfinite=policy)
+    session.send(torch.full((50,), 1.2e38), "w", 0.1)
+    kept = {n: t.clone() for n, t in session.memory.entries["w"].buffers.items()}
+    with nullcontext() if policy == "skip" else pytest.raises(NonFiniteError):
+        session.send(torch.full((50,), 2e38), "w", 0.1)  # velocity 3.1e38, residual 1.2e38
+    for name, tensor in session.memory.entries["w"].buffers.items():
+        assert torch.equal(tensor, kept[name]), name
+    assert torch.isfinite(session.send(torch.zeros(50), "w", 0.1).values).all()
 
 
 def test_without_masking_momentum_is_kept_where_entries_are_sent():

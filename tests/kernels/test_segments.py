@@ -61,3 +61,8 @@ def test_memory_is_what_segments_say(residual, past, words):
     cut = Segments(SIZES, KS, torch.device("cpu"))
     with pytest.raises(ValueError, match=words):
         select_largest_of_each(None, residual, past, cut)
+
+
+def test_segments_of_a_cpu_are_refused_on_a_device():
+    with pytest.raises(ValueError, match="make Segments for that device"):
+        segments._on_cuda(None, torch.zeros(232), histories(), None, SIZES, KS, False)
