@@ -116,7 +116,7 @@ class Corpus(TextDataset):
 
 
 def _parts(path: Path, separator: str | None) -> Iterator[str]:
-    """The documents of a file, of which no more than one and a block are in memory.
+    """The documents of a file, of which no more than one and a block are in memory; all of it where it is one.
 
     Raises:
         DataError: when the file is not UTF-8.
@@ -124,8 +124,10 @@ def _parts(path: Path, separator: str | None) -> Iterator[str]:
     rest = ""
     try:
         with path.open(encoding="utf-8", newline="") as file:
+            if not separator:
+                rest = file.read()
             while block := file.read(_BLOCK):
-                *whole, rest = (rest + block).split(separator) if separator else [rest + block]
+                *whole, rest = (rest + block).split(separator)
                 yield from whole
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error}); convert the file, for example with iconv") from error

@@ -1,6 +1,7 @@
 """Your own text files, for example WikiText-2 or a collection of stories; the text is taken as it is."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -67,7 +68,9 @@ class Text(TextDataset):
             "ignored": [f"{repeats} documents that occur before"] if repeats else [],
         }
         joint = "\n\n" if self.separator is None else self.separator
-        joint = "\n" if self.tokenizer == "word" else joint  # a separator would grow together with its neighbours
+        if self.tokenizer == "word":  # a separator would grow together with its neighbours, a blank line be an <eos>
+            joint = "\n"
+            splits = {k: [replace(d, text=d.text.removesuffix("\n")) for d in v] for k, v in splits.items()}
         source = f"text files {', '.join(p for patterns in named.values() for p in patterns)}"
         file = None if self.tokenizer_file is None else below(root, self.tokenizer_file)
         return text_splits(splits, joint, self.tokenizer, self.vocabulary, source, details, file)

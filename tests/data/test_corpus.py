@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -79,19 +80,14 @@ def test_reading_stops_after_enough_text(root):
 
 def test_memory_holds_a_block_and_not_the_corpus(root, monkeypatch):
     monkeypatch.setattr(corpus, "_BLOCK", 1000)
-    longest = 0
-    append = GrowingTokens.append
-
-    def watched(self, tokens):
-        nonlocal longest
-        longest = max(longest, len(tokens))
-        append(self, tokens)
-
-    monkeypatch.setattr(GrowingTokens, "append", watched)
-    (root / "long.txt").write_text(END.join(f"document {n} " + "word " * 20 for n in range(1000)))
+    (root / "long.txt").write_text(END.join(f"document {n} " + "word " * 200 for n in range(4000)))
+    prepared(root, "first")  # what is imported or cached once
+    tracemalloc.start()
     manifest, _ = prepared(root)
-    assert sum(manifest["bytes"].values()) > 100_000
-    assert longest < 1300
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sum(manifest["bytes"].values()) > 4_000_000
+    assert peak < 500_000
 
 
 def test_text_that_is_not_utf8_is_named(root):

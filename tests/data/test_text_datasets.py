@@ -105,6 +105,15 @@ def test_a_byte_pair_encoding_is_the_same_in_another_process(prepare, root, tmp_
     assert json.loads((tmp_path / "there" / "manifest.json").read_text()) == expected
 
 
+def test_the_end_of_a_file_is_no_line_of_its_own(root, prepare, tmp_path):
+    for name in ("a", "b", "c", "d"):
+        (root / f"{name}.lines").write_text(f"first of {name}\nsecond of {name}\n")
+    prepare(train=["[ab].lines"], validation=["c.lines"], test=["d.lines"], tokenizer="word")
+    words = json.loads((tmp_path / "set" / "words.json").read_text())
+    seen = " ".join(words[number] for number in load_split(tmp_path / "set", "train")["tokens"])
+    assert seen == "first of a <eos> second of a <eos> first of b <eos> second of b <eos>"
+
+
 def test_docstrings_are_taken_in_the_order_of_the_source(tmp_path):
     path = tmp_path / "module.py"
     path.write_text(
