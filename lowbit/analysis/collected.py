@@ -14,13 +14,11 @@ import numpy as np
 import pandas as pd
 
 from lowbit.analysis import runs
+from lowbit.analysis.exchanges import PARTS
 from lowbit.analysis.rows import CURVE_POINTS
 from lowbit.analysis.runs import Run
 from lowbit.analysis.tables import Tables
 from lowbit.errors import UserError
-
-PARTS = ("forward", "backward", "compress", "communicate", "decompress", "update", "step")
-"""What the time of a step is divided into; compressing, communicating and decompressing overlap with backward."""
 
 ALONE, REFERENCES = "one process", ("allreduce", "noop", "fp16", "bf16", "powersgd")
 _NAMES = {"allreduce": "dense", "noop": "noop (sends nothing)"}
@@ -60,11 +58,17 @@ def collect(folders: Sequence[Path]) -> Tables:
 def _summaries(folders: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for folder in folders:
-        below = sorted(p for p in folder.rglob("summary.json") if (p.parent / "events.jsonl").is_file())
+        below = sorted(p for p in folder.rglob("summary.json") if _is_training(p.parent))
         if not below:
             raise UserError(f"{folder}: no finished run in it or below it; make one: python -m lowbit train ...")
         found |= dict.fromkeys(path.resolve() for path in below)
     return list(found)
+
+
+def _is_training(folder: Path) -> bool:
+    """Whether a folder is of a finished training run: other commands write such files too."""
+    spec = folder / "spec.json"
+    return spec.is_file() and "train" in json.loads(spec.read_text(encoding="utf-8"))
 
 
 def _notes(found: Sequence[Run]) -> list[str]:

@@ -4,7 +4,9 @@ A run on loopback has no link. What it would take over one is computed: the step
 bytes and messages on the link, nothing of it overlapped. `computed` says so wherever such a number stands.
 """
 
+import hashlib
 import itertools
+import json
 import math
 from typing import Any
 
@@ -52,6 +54,7 @@ def columns(run: Run, steps_to_reference: float) -> dict[str, Any]:
     row = {
         "ranks": settings["ranks"],
         **{key: settings[key] for key in _SETTINGS},
+        "further_settings": _digest({k: v for k, v in settings.items() if k not in ("density", "pipeline")}),
         "pipeline": int(settings["pipeline"]),
         "entries_per_rank": found["parameters"],
         "sent_percent": 100 * found["entries_sent"],
@@ -92,13 +95,13 @@ def with_partners(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     if "method" not in runs:
         return runs
     place = ["task", "seed"]
-    nothing = _column(runs[runs["method"] == NOTHING], place, "step_seconds", "nothing")
+    nothing = _column(runs[runs["method"] == NOTHING], [*place, "ranks"], "step_seconds", "nothing")
     dense = _column(runs[runs["arm"] == baseline], place, "test_accuracy_percent", "dense")
-    table = runs.merge(nothing, "left", place).merge(dense, "left", place)
+    table = runs.merge(nothing, "left", [*place, "ranks"]).merge(dense, "left", place)
     exchanges = table["method"] != NOTHING
     table["exposed_seconds"] = (table["step_seconds"] - table.pop("nothing")).where(exchanges)
     table["kept_percent"] = (100 * table["test_accuracy_percent"] / table.pop("dense")).where(exchanges)
-    same = [*place, *(key for key in _SETTINGS if key != "pipeline"), "ranks"]
+    same = [*place, "density", "further_settings"]
     waiting = _column(table[table["pipeline"] == 0], same, "exposed_seconds", "waiting")
     table = table.merge(waiting, "left", same)
     saved = 100 * (1 - table["exposed_seconds"] / table.pop("waiting"))
@@ -107,7 +110,12 @@ def with_partners(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
 
 def _column(rows: pd.DataFrame, place: list[str], column: str, name: str) -> pd.DataFrame:
-    return rows[[*place, column]].rename(columns={column: name}).drop_duplicates(place)
+    """One value for each place; none where several rows could give it."""
+    return rows[[*place, column]].rename(columns={column: name}).drop_duplicates(place, keep=False)
+
+
+def _digest(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def links_table(runs: pd.DataFrame) -> pd.DataFrame:

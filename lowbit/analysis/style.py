@@ -188,7 +188,15 @@ def empty(axes: Axes, text: str) -> None:
 
 
 def save(figure: Figure, png: Path, svg: Path) -> None:
-    """Write a figure as PNG and SVG without dates, versions or random identifiers."""
+    """Write a figure as PNG and SVG without dates, versions or random identifiers.
+
+    It is laid out once. The last bits of a layout depend on where its solver's variables lie in memory, and an SVG
+    names its clipping rectangles by all bits: positions are rounded.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position([round(part, 6) for part in axes.get_position(original=True).bounds])
     for path, volatile in ((png, ("Software",)), (svg, ("Date", "Creator"))):
         with replacing(path) as temporary:
             figure.savefig(temporary, metadata=dict.fromkeys(volatile))

@@ -18,7 +18,7 @@ TEXT_COLUMNS = frozenset(
     (
         *("study", "task", "arm", "role", "target", "baseline", "measure", "kind", "censored", "metric", "unit"),
         *("dataset", "model", "device", "hardware", "softmax", "softmax_where", "weights_sha256"),
-        *("method", "compressor", "feedback", "scheme", "granularity", "link"),
+        *("method", "compressor", "feedback", "granularity", "further_settings", "link"),
         *("point", "variant", "estimator", "surrogate", "problem", "tensor", "at_grid_end", "start_from", "activation"),
         *("setting", "backward", "mode", "form", "layer", "of"),
         *("scheme", "gradient"),

@@ -176,15 +176,15 @@ def _bounded(design: Design, task: str, claim: Claim, runs: pd.DataFrame) -> Ver
 def decide(claim: Claim, row: pd.Series) -> tuple[str, float]:
     """The verdict on a claim from its row of the comparisons, and the level of the interval that decided.
 
-    Pairs that were censored leave the claims *less* and *more* inconclusive: their differences are bounds, not values.
+    Pairs that were censored leave a claim inconclusive: their differences are bounds, not values.
     """
     low, high = MEASURES[claim.measure].bounds(claim.margin)
     equal = low < row["low_90"] and row["high_90"] < high
+    if row["censored"]:
+        return INCONCLUSIVE, 0.95
     if claim.rule == "within":
         outside = row["low_95"] > high or row["high_95"] < low
         return (SUPPORTED, 0.90) if equal else (REFUTED, 0.95) if outside else (INCONCLUSIVE, 0.90)
-    if row["censored"]:
-        return INCONCLUSIVE, 0.95
     above, below = row["low_95"] > 0, row["high_95"] < 0
     against, for_it = (above, below) if claim.rule == "less" else (below, above)
     if against or equal:

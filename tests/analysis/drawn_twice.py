@@ -29,8 +29,6 @@ def assert_same_bytes(study: str, name: str, content: Tables, folder: Path, monk
         warnings.simplefilter("error", UserWarning)  # matplotlib warns where a layout does not fit
         for turn in ("first", "second"):
             figure = figures.drawer(study, name)(content)
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # stays as it was laid out: once is enough for both formats
             files.append([folder / f"{turn}.{suffix}" for suffix in ("png", "svg")])
             style.save(figure, *files[-1])
     for first, second in zip(*files, strict=True):

@@ -1,12 +1,16 @@
 """The exchange study from end to end on runs with known numbers: what was put in comes out, and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from drawn_twice import assert_same_bytes, drawn, said
 from fake_exchanges import ARMS, DENSE_BYTES, Fake
 from fake_runs import aggregated
 
 from lowbit.analysis import exchanges, figures, summary, tables, verdicts
+from lowbit.analysis.figures.exchange import _panels
 
 NAMES = figures.available("exchange")
 TASK = "digits_parallel"
@@ -80,6 +84,57 @@ def test_a_slow_link_is_where_it_pays(study):
     times = study.comparisons.set_index(["arm", "measure"])["mean"]
     assert times["hggtopk-density0.01", "seconds_to_reference_100mbit"] < -0.2
     assert abs(times["hggtopk-density0.01", "seconds_to_reference"]) < 0.1
+
+
+def test_all_arms_above_the_reference_at_once_are_no_finding(judged):
+    record = judged(speed={"allreduce": 0.01, "hggtopk-density0.05": 0.25}, controls={})["hggtopk_as_fast_at_0.05"]
+    assert record.verdict == "inconclusive"
+
+
+def test_a_time_over_a_link_is_steps_times_a_step_over_it(study):
+    links = study.further["links"].merge(study.runs[["arm", "seed", "steps_to_reference"]], on=["arm", "seed"])
+    assert np.allclose(links["seconds_to_reference"], links["steps_to_reference"] * links["step_seconds"])
+    assert links.groupby("link")["seconds_to_reference"].mean().nunique() == 7
+
+
+def test_what_a_pipeline_saves_is_told_of_those_that_have_one(study):
+    saved = study.runs.groupby("arm")["pipeline_saves_percent"].mean()
+    assert saved["hggtopk-density0.05"] == pytest.approx(66.7, abs=3), "2 ms exposed instead of 6"
+    assert saved[["hggtopk_waits", "allreduce", "topk-density0.05"]].isna().all()
+
+
+def test_exposed_time_is_against_a_step_of_as_many_processes():
+    columns = {"task": "t", "seed": 0, "test_accuracy_percent": 90.0, "density": 0.1, "pipeline": 1}
+    rows = [
+        ("noop", "noop", 2, 0.010),
+        ("noop4", "noop", 4, 0.030),
+        ("a", "sparse", 4, 0.032),
+        ("b", "sparse", 8, 0.05),
+    ]
+    table = pd.DataFrame(
+        [
+            {**columns, "arm": arm, "method": m, "ranks": n, "step_seconds": s, "further_settings": arm}
+            for arm, m, n, s in rows
+        ]
+    )
+    exposed = exchanges.with_partners(table, "a").set_index("arm")["exposed_seconds"]
+    assert exposed["a"] == pytest.approx(0.002)
+    assert np.isnan(exposed["b"])
+    twice = pd.concat([table, table[table["arm"] == "noop4"].assign(arm="noop5")])
+    assert exchanges.with_partners(twice, "a")["exposed_seconds"].isna().all(), "which of two is not for us to say"
+
+
+def test_lines_of_a_figure_can_be_told_apart(study):
+    kinds = ["sidco", "redsync", "gaussian", "randomk", "adacomp", "redsynctrim", "dgcsampling", "threshold_reuse"]
+    varied = [("scheme", "gtopk"), ("scheme", "oktopk"), ("granularity", "bucket")]
+    one = study.runs[study.runs["arm"] == "topk-density0.05"].iloc[[0]]
+    more = [one.assign(arm=kind, compressor=kind, further_settings=kind) for kind in kinds]
+    more += [one.assign(arm=value, further_settings=value, **{key: value}) for key, value in varied]
+    more += [study.runs[study.runs["arm"] == "bf16"].iloc[[0]].assign(arm="bf16_too", further_settings="other")]
+    content = replace(study, runs=pd.concat([study.runs, *more], ignore_index=True))
+    looks = _panels.looks(content)
+    assert {"bf16, bf16", "bf16, bf16_too"} <= set(looks)
+    assert len({str(look) for look in looks.values()}) == len(looks)
 
 
 def test_a_run_that_never_arrives_decides_nothing(judged):

@@ -1,5 +1,6 @@
 """What the figures of the exchange study share: which arms are one line, how they look, names on axes."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,9 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from lowbit.analysis import style
 from lowbit.analysis.exchanges import NOTHING
 from lowbit.analysis.tables import Tables
 
@@ -18,6 +17,7 @@ _FIXED = {"allreduce": "#000000", "hggtopk": "#D55E00", "topk": "#0072B2", NOTHI
 _HUES = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8A8A2B", "#7A4FBF", "#A0522D")
 _FIXED_MARKS = {"allreduce": "D", "hggtopk": "o", "topk": "s", NOTHING: "x"}
 _MARKS = ("^", "v", "P", "X", "<", ">", "p")
+_DASHES = ((0, (3, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)), (0, (6, 3)))
 _PLAIN = {"scheme": ("", "allgather"), "granularity": ("", "layer")}
 
 
@@ -34,7 +34,10 @@ def line_of(row: dict[str, Any]) -> str:
 def arms(tables: Tables) -> pd.DataFrame:
     """One row per arm, in the order of the study: what it is, its density, and which line it belongs to."""
     found = tables.runs.sort_values("arm_order", kind="stable").drop_duplicates("arm").set_index("arm")
-    return found.assign(line=[line_of(row) for row in found.to_dict("records")])
+    found = found.assign(line=[line_of(row) for row in found.to_dict("records")])
+    several = found.groupby("line")["further_settings"].transform("nunique") > 1
+    named = [f"{line}, {arm.partition('-')[0]}" for arm, line in found["line"].items()]
+    return found.assign(line=found["line"].where(~several, named))
 
 
 def looks(tables: Tables) -> dict[str, dict[str, Any]]:
@@ -43,14 +46,17 @@ def looks(tables: Tables) -> dict[str, dict[str, Any]]:
     kinds = {line: line.partition(",")[0] for line in dict.fromkeys(table["line"])}
     order = list(dict.fromkeys(kinds.values()))
     free = [kind for kind in order if kind not in _FIXED]
-    found = {}
+    found, varied = {}, Counter()
     for line, kind in kinds.items():
         colour = _FIXED.get(kind) or _HUES[free.index(kind) % len(_HUES)]
         plain = line == kind
-        marker = _FIXED_MARKS.get(kind) or _MARKS[free.index(kind) % len(_MARKS)]
+        place = 0 if kind in _FIXED else free.index(kind)
+        marker = _FIXED_MARKS.get(kind) or _MARKS[(place + 3 * (place // len(_HUES))) % len(_MARKS)]
+        varied[kind] += not plain
+        dash = "solid" if plain else _DASHES[(varied[kind] - 1) % len(_DASHES)]
         mark = {"marker": marker, "markersize": 5.5, "markeredgewidth": 0.9}
         mark |= {"markeredgecolor": "white" if plain else colour, "markerfacecolor": colour if plain else "white"}
-        found[line] = {"color": colour, "linestyle": "solid" if plain else (0, (3, 2)), "linewidth": 1.5, **mark}
+        found[line] = {"color": colour, "linestyle": dash, "linewidth": 1.5, **mark}
     return found
 
 
@@ -74,14 +80,3 @@ def seeds(axes: Axes, y: float, values: np.ndarray, look: dict[str, Any]) -> Non
     if values.size:
         axes.plot(values, np.full(values.size, y), **{**look, "linestyle": "none", "markersize": 4.5}, zorder=3)
         axes.plot(values.mean(), y, color=look["color"], marker="|", markersize=12, markeredgewidth=1.8, zorder=2)
-
-
-def plain(axis: Any) -> None:
-    """Numbers of a logarithmic axis as one writes them."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def panels(tables: Tables, columns: int, height: float, **settings: Any) -> tuple[Figure, np.ndarray]:
-    """A row of panels per task."""
-    return style.grid(tables, columns, row_inches=height, **settings)

@@ -18,7 +18,7 @@ _WIDEST, _MARGIN = 6.0, 1.0
 
 def draw(tables: Tables) -> Figure:
     """A row per task: accuracy of every run, and paired differences with intervals."""
-    figure, grid = _panels.panels(tables, 2, 3.9)
+    figure, grid = style.grid(tables, 2, row_inches=3.9)
     for (accuracy, differences), task in zip(grid, tables.tasks, strict=True):
         places, lines = _places(tables, task)
         _accuracy(accuracy, tables, task, places)

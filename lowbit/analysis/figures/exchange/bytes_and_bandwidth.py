@@ -26,7 +26,7 @@ _SHADES = ("#009E73", "#0072B2", "#D55E00", "#CC79A7", "#8A8A2B")
 def draw(tables: Tables) -> Figure:
     """A row per task: bytes, time over links, bytes against processes."""
     most = max(len(tables.arms_of(task)) for task in tables.tasks)
-    figure, grid = _panels.panels(tables, 3, max(3.4, 0.9 + 0.21 * most), width_ratios=(1, 1.25, 1.1))
+    figure, grid = style.grid(tables, 3, row_inches=max(3.4, 0.9 + 0.21 * most), width_ratios=(1, 1.25, 1.1))
     for (measured, links, workers), task in zip(grid, tables.tasks, strict=True):
         _bytes(measured, tables, task)
         _links(links, tables, task)
@@ -46,16 +46,16 @@ def draw(tables: Tables) -> Figure:
 def _bytes(axes: Axes, tables: Tables, task: str) -> None:
     table, every = _panels.arms(tables), _panels.looks(tables)
     arms = [arm for arm in tables.arms_of(task) if table.loc[arm, "method"] != NOTHING]
+    percents = [tables.runs_of(task, arm)["wire_percent"].mean() for arm in arms]
     axes.set_xscale("log")
-    for y, arm in enumerate(arms):
-        percent = tables.runs_of(task, arm)["wire_percent"].mean()
+    for y, (arm, percent) in enumerate(zip(arms, percents, strict=True)):
         axes.barh(y, percent, color=every[table.loc[arm, "line"]]["color"], height=0.7, linewidth=0)
         axes.annotate(
             f"{percent:.3g}", (percent, y), xytext=(2, 0), textcoords="offset points", fontsize=6.5, va="center"
         )
     axes.axvline(100, color="black", linestyle=":", linewidth=1)
-    axes.set(xlabel="bytes of a step, % of dense", xlim=(0.5, 300))
-    _panels.plain(axes.xaxis)
+    axes.set(xlabel="bytes of a step, % of dense", xlim=(0.4 * min(percents), 3 * max(100, *percents)))
+    style.plain_log_ticks(axes.xaxis)
     _panels.named(axes, arms)
 
 

@@ -21,7 +21,7 @@ _EXCHANGE = {"compress": "#D55E00", "communicate": "#56B4E9", "decompress": "#00
 def draw(tables: Tables) -> Figure:
     """A row per task: the step, the exchange, the exposed time."""
     most = max(len(tables.arms_of(task)) for task in tables.tasks)
-    figure, grid = _panels.panels(tables, 3, 0.9 + 0.21 * most, width_ratios=(1.25, 1, 1))
+    figure, grid = style.grid(tables, 3, row_inches=0.9 + 0.21 * most, width_ratios=(1.25, 1, 1))
     for (step, exchange, exposed), task in zip(grid, tables.tasks, strict=True):
         arms = tables.arms_of(task)
         parts = pd.DataFrame({arm: _milliseconds(tables.runs_of(task, arm)) for arm in arms})
@@ -40,7 +40,8 @@ def draw(tables: Tables) -> Figure:
         exchange.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=3, fontsize=7, handlelength=1)
     text = (
         "Rank 0; medians over steps, means over seeds. Dotted: a step that exchanges nothing. PyTorch's hooks do not "
-        "tell their parts. Exposed: difference to that step, dots per seed, mean with 95 % t interval."
+        "tell their parts. Exposed: difference to that step, dots per seed, mean with 95 % t interval, which does "
+        "not hold what disturbed one arm alone: arms were timed one after another."
     )
     style.caption(figure, tables, text)
     return figure

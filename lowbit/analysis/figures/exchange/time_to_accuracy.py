@@ -19,7 +19,7 @@ _LINKS = (LOOPBACK, *tuple(RATES)[:3])
 def draw(tables: Tables) -> Figure:
     """A row per task, a panel per link."""
     most = max(len(_arms(tables, task)) for task in tables.tasks)
-    figure, grid = _panels.panels(tables, len(_LINKS), 0.8 + 0.21 * most, width_ratios=(1.05, 1, 1, 1))
+    figure, grid = style.grid(tables, len(_LINKS), row_inches=0.8 + 0.21 * most, width_ratios=(1.05, 1, 1, 1))
     for row, task in zip(grid, tables.tasks, strict=True):
         arms = _arms(tables, task)
         for axes, link in zip(row, _LINKS, strict=True):
@@ -33,7 +33,8 @@ def draw(tables: Tables) -> Figure:
                           for t in tables.tasks)  # fmt: skip
     text = (
         f"Reference: validation accuracy {reference}. A dot per seed, bar at the mean; dotted: {tables.baseline}'s. "
-        f"x: not reached in as many of the runs. Computed: {COMPUTED.replace(' us', ' µs')} (assumed)."
+        "x: never reached, <: before the first evaluation, in as many of the runs. "
+        f"Computed: {COMPUTED.replace(' us', ' µs')} (assumed)."
     )
     style.caption(figure, tables, text)
     return figure
@@ -50,10 +51,12 @@ def _times(axes: Axes, tables: Tables, task: str, arms: list[str], link: str) ->
     longest = rows["seconds_to_reference"].max()
     for y, arm in enumerate(arms):
         own = rows[rows["arm"] == arm]
-        reached = own[own["censored"] != "right"]["seconds_to_reference"].to_numpy(dtype=float)
+        counts = own["censored"].value_counts()
+        reached = own[~own["censored"].isin(("left", "right"))]["seconds_to_reference"].to_numpy(dtype=float)
         _panels.seeds(axes, y, reached, every[lines[arm]])
         if len(reached) < len(own):
-            words = f"x {len(own) - len(reached)} of {len(own)}"
+            marks = {"x": counts.get("right", 0), "<": counts.get("left", 0)}
+            words = ", ".join(f"{mark} {count} of {len(own)}" for mark, count in marks.items() if count)
             axes.annotate(
                 words, (1.25 * longest, y), fontsize=6.5, ha="left", va="center", color=every[lines[arm]]["color"]
             )
@@ -61,11 +64,4 @@ def _times(axes: Axes, tables: Tables, task: str, arms: list[str], link: str) ->
             axes.axvline(reached.mean(), color="black", linestyle=":", linewidth=1)
     known = rows["seconds_to_reference"].to_numpy(dtype=float)
     axes.set_xlim(0.8 * np.nanmin(known), 2.2 * longest)
-    axes.set_xticks(_ticks(0.8 * np.nanmin(known), 2.2 * longest))
-    _panels.plain(axes.xaxis)
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten between two ends."""
-    powers = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-    return [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
+    style.plain_log_ticks(axes.xaxis)
