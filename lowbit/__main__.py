@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import gc
 import importlib
 import logging
 import os
@@ -65,4 +66,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(10_000, 10, 10)  # PyTorch's import makes a million objects, and nothing that could be collected
     sys.exit(main())

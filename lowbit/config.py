@@ -25,6 +25,7 @@ from lowbit.config_studies import AnyStudy, Study
 from lowbit.network_spec import NetworkSpec
 from lowbit.probe_spec import ProbeSpec
 from lowbit.spec import RunSpec, Task, Trainable
+from lowbit.timing_spec import Timing, TimingSpec
 
 AnyRun = RunSpec | ProbeSpec | CompressionSpec | NetworkSpec
 TRAINING_STUDIES = ("softmax", "transfer", "exchange")
@@ -73,6 +74,14 @@ class Config(Settings):
         """Recorded gradients that some run of the compressor study needs."""
         found = [t for run in self.runs if isinstance(run, CompressionSpec) for t in run.traces]
         return tuple({trace.path: trace for trace in found}.values())
+
+    @functools.cached_property
+    def timings(self) -> tuple[TimingSpec, ...]:
+        """Where steps of all arms are timed side by side: one for each task of the exchange study."""
+        if "exchange" not in self.training:
+            return ()
+        study, runs = self.training["exchange"], self.study_runs("exchange")
+        return tuple(TimingSpec.of(study.timing, [r for r in runs if r.task == task]) for task in study.tasks)
 
     @property
     def training(self) -> dict[str, Study]:
@@ -162,6 +171,8 @@ class Config(Settings):
                 yield f"{place}: {allowed}, the names that the pipeline has rules for"
             if name == "exchange" and len({task.seeds for task in study.tasks.values()}) > 1:
                 yield f"{place}.tasks: must all have as many seeds, since one job trains all seeds of an arm"
+            if name != "exchange" and study.timing != Timing():
+                yield f"{place}.timing: has no effect, only steps of exchange are timed; remove it"
             for task in study.tasks:
                 if task not in self.tasks:
                     yield f"{place}.tasks.{task}: no such task; {catalog.suggestion(task, self.tasks)}"

@@ -11,6 +11,7 @@ from lowbit.config_compression import CompressorStudy
 from lowbit.config_networks import NetworkStudy
 from lowbit.config_probes import Name, ProbeStudy, without_null
 from lowbit.probe_spec import Axes
+from lowbit.timing_spec import Timing
 from lowbit.variant import Count
 
 
@@ -45,6 +46,7 @@ class Study(Settings):
     controls: Annotated[dict[str, str], BeforeValidator(without_null)] = Field(
         {}, description="Arm -> arm whose runs it must reproduce bit for bit."
     )
+    timing: Timing = Field(Timing(), description="How steps of all arms are timed (exchange).")
 
     @functools.cached_property
     def points(self) -> dict[str, dict[str, Any]]:

@@ -36,7 +36,8 @@ RESULTS = CONFIG.results
 DATA = CONFIG.data
 SUMMARY = f"{RESULTS}/summary.txt"
 REPORT = f"{RESULTS}/report.html"
-RUNS = {run.path: run for run in (*CONFIG.runs, *CONFIG.pretraining)} | {r.reference_path: r for r in CONFIG.references}
+RUNS = {run.path: run for run in (*CONFIG.runs, *CONFIG.pretraining, *CONFIG.timings)}
+RUNS |= {run.reference_path: run for run in CONFIG.references}
 TRACES = {trace.path: trace for trace in CONFIG.traces}
 STUDIES = tuple(CONFIG.studies)
 TRAINING = "|".join(name for name in CONFIG.training if name not in FURTHER) or "none"
@@ -178,9 +179,8 @@ def runtime_of_arm(wildcards, attempt):
 
 
 def threads_of_ranks(wildcards):
-    """threads function: those of all ranks of a run; on CPUs all cores, so that nothing runs beside a timed step."""
-    run = runs_of_arm(wildcards)[0]
-    return run.cores if run.gpus else max(run.cores, every_core(wildcards))
+    """threads function: those of all ranks of a run."""
+    return runs_of_arm(wildcards)[0].cores
 
 
 def gpus_of_ranks(wildcards):
@@ -191,6 +191,22 @@ def gpus_of_ranks(wildcards):
 def memory_of_ranks(wildcards, attempt):
     """Main memory of a job of several ranks."""
     return runs_of_arm(wildcards)[0].ranks * memory_mb(wildcards, attempt)
+
+
+def data_of_timing(wildcards):
+    """input function: the manifest of the prepared dataset of a task's runs."""
+    return f"{DATA}/{run_of('timing', wildcards).run.dataset}/manifest.json"
+
+
+def starts_of_timing(wildcards):
+    """input function: the pretraining checkpoints that a task's runs start from, if any."""
+    starts = {run.start_from: None for run in run_of("timing", wildcards).runs if run.start_from}
+    return list(starts)
+
+
+def memory_of_timing(wildcards, attempt):
+    """Main memory of a job that times steps: one run at a time."""
+    return run_of("timing", wildcards).ranks * memory_mb(wildcards, attempt)
 
 
 def folder_of_arm(wildcards, output):
@@ -227,6 +243,7 @@ def results_of(study):
     """The files of a study's runs, and of the pretraining they start from, that its analysis reads."""
     names = ("summary.json", "events.jsonl", "spec.json", "manifest.json")
     runs = [run for run in CONFIG.runs if run.study == study]
+    runs += CONFIG.timings if study == "exchange" else []
     starts = {str(Path(start).parent): None for run in runs if (start := getattr(run, "start_from", None))}
     return [f"{folder}/{name}" for folder in (*(f"{RESULTS}/{r.path}" for r in runs), *starts) for name in names]
 

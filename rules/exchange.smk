@@ -19,7 +19,7 @@ rule exchange:
     retries: 1
     conda:
         "../envs/lowbit.yaml"
-    threads: threads_of_ranks  # steps are timed
+    threads: threads_of_ranks
     resources:
         gpu=gpus_of_ranks,
         mem_mb=memory_of_ranks,
@@ -30,6 +30,37 @@ rule exchange:
         folder=folder_of_arm,
     shell:
         "python -m lowbit train-seeds --specs {params.specs:q} --folder {params.folder:q}"
+        " --data-folder $(dirname {input.data:q}) --gpus-granted {resources.gpu} > {log} 2>&1"
+
+
+# Times are compared between arms, so they are taken of all arms in one job; accuracies do not depend on the minute.
+rule time_steps:
+    input:
+        data=data_of_timing,
+        start=starts_of_timing,
+    output:
+        summary=f"{RESULTS}/timing/{{task}}/summary.json",
+        events=f"{RESULTS}/timing/{{task}}/events.jsonl",
+        spec=f"{RESULTS}/timing/{{task}}/spec.json",
+        manifest=f"{RESULTS}/timing/{{task}}/manifest.json",
+    log:
+        f"{RESULTS}/logs/timing/{{task}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/timing/{{task}}.tsv"
+    retries: 1
+    conda:
+        "../envs/lowbit.yaml"
+    threads: every_core  # nothing else runs while times are taken
+    resources:
+        gpu=gpus_for("timing"),
+        mem_mb=memory_of_timing,
+        runtime=runtime_minutes,
+    params:
+        spec=spec_params("timing"),
+        code=code_params("timing"),
+        folder=folder_of,
+    shell:
+        "python -m lowbit time-steps --spec {params.spec:q} --folder {params.folder:q}"
         " --data-folder $(dirname {input.data:q}) --gpus-granted {resources.gpu} > {log} 2>&1"
 
 

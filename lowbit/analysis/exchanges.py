@@ -33,9 +33,6 @@ _REACHED = "seconds_to_reference"
 _JUDGED = {name: f"{_REACHED}_{word}" for name, word in zip(RATES, ("100mbit", "1gbit", "10gbit"), strict=False)}
 SECONDS_TO_REFERENCE = (_REACHED, *_JUDGED.values())
 """Columns of the runs table: seconds of training until the reference accuracy, here and over the links of claims."""
-TAKEN_APART = ("pipeline_saves_percent", *SECONDS_TO_REFERENCE)
-"""Columns that compare times of arms. One job trains all seeds of an arm, so that what disturbs the machine meanwhile
-disturbs that arm alone, and intervals over seeds do not hold it: such a comparison decides nothing."""
 _SETTINGS = ("method", "compressor", "feedback", "density", "scheme", "granularity", "pipeline")
 
 

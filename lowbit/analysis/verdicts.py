@@ -6,8 +6,7 @@ otherwise inconclusive. *more*: the same, mirrored. *within*: supported when the
 (two one-sided tests at 5 %); refuted when the 95 % interval lies wholly outside; otherwise inconclusive. *bound*: an
 arm's own measure is held to a range, see `outcomes.held_to`. A verdict carries the interval that decided it.
 
-When a control of a task fails, every claim in that task is withheld, and so is a comparison of times that were not
-taken side by side. One seed decides nothing.
+When a control of a task fails, every claim in that task is withheld. One seed decides nothing.
 """
 
 import json
@@ -19,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from lowbit.analysis import exchanges, notes
+from lowbit.analysis import notes
 from lowbit.analysis.claim import Claim
 from lowbit.analysis.claims import CLAIMS, CONTROL_TEXT, CONTROLS
 from lowbit.analysis.comparisons import MEASURES, percent
@@ -31,7 +30,6 @@ from lowbit.atomic import write_text
 from lowbit.errors import UserError
 
 _CONTROL = "control_"
-_APART = "times of arms were taken one after another, and nothing tells a slower arm from a busier minute"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +100,6 @@ def judge(design: Design, runs: pd.DataFrame, comparisons: pd.DataFrame, control
         failures = [verdict.note for verdict in of_controls if verdict.verdict == REFUTED]
         for claim in CLAIMS.get(design.study, ()):
             verdict = _claim(design, task, claim, runs, comparisons)
-            if claim.measure in exchanges.TAKEN_APART and verdict.verdict in (SUPPORTED, REFUTED):
-                verdict = _withheld(verdict, (_APART, *filter(None, [verdict.note])))
             verdicts.append(_withheld(verdict, failures) if failures else verdict)
         verdicts += of_controls
     return verdicts

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read every run of the design, write `<study>_{runs,curves,comparisons,...}.csv` and the verdict file."""
-    from lowbit.analysis import controls, design, exchanges, rows, runs, tables, verdicts
+    from lowbit.analysis import controls, design, exchanges, rows, runs, tables, timings, verdicts
     from lowbit.analysis.comparisons import comparisons_table
     from lowbit.errors import UserError
 
@@ -25,6 +25,8 @@ def run(args: argparse.Namespace) -> int:
     if plan.study != args.study:
         raise UserError(f"--study {args.study}: the design is of study {plan.study}; pass the design of {args.study}")
     finished = list(runs.read_study(args.results, plan))
+    if plan.study == "exchange":
+        finished = list(timings.side_by_side(finished, args.results))
     table = rows.runs_table(finished, plan)
     comparisons = comparisons_table(table, plan)
     judged = verdicts.judge(plan, table, comparisons, controls.check(finished, plan))

@@ -1,6 +1,7 @@
 """Train all seeds of an arm whose processes exchange gradients, one after another, after one import of PyTorch.
 
-Most of a short run is that import: each run is forked from this process, which computes nothing itself.
+Most of a short run is that import: each run is forked from this process, which computes nothing itself. Runs that are
+done wait in `work/` until all are: Snakemake deletes the outputs of a job that was interrupted.
 """
 
 import argparse
@@ -18,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Claim GPUs, then import torch, then train run after run."""
     import json
+    import shutil
 
+    from lowbit import manifest
     from lowbit.commands._flags import spec_of
     from lowbit.gpu_slots import claim
     from lowbit.spec import RunSpec
@@ -26,16 +29,26 @@ def run(args: argparse.Namespace) -> int:
     specs = [spec_of(RunSpec, json.dumps(spec)) for spec in json.loads(args.specs)]
     claim(max(spec.gpus for spec in specs), args.gpus_granted)
 
+    from lowbit.data._base import read_manifest
+    from lowbit.train.identity import finished
     from lowbit.train.launch import launch
     from lowbit.train.observers import observers_of
     from lowbit.train.run import Interrupted
 
+    waiting, data = args.folder / manifest.SCRATCH, read_manifest(args.data_folder)
     for spec in specs:
-        folder = args.folder / f"seed{spec.seed}"
+        folder = waiting / f"seed{spec.seed}"
+        if finished(folder, spec, data):
+            print(f"{folder}: done before", flush=True)
+            continue
         try:
             summary = launch(spec, folder, args.data_folder, resume=True, observers=observers_of)
         except Interrupted as stop:
             print(f"{folder}: {stop}")
             return stop.exit_status
-        print(f"{folder}: accuracy {summary['test']['best']['accuracy']:.4f} ({summary['seconds']:.0f} s)", flush=True)
+        result = summary["test"]["best"][summary["metric"]]
+        print(f"{folder}: {summary['metric']} {result:.4g} ({summary['seconds']:.0f} s)", flush=True)
+    for spec in specs:
+        shutil.copytree(waiting / f"seed{spec.seed}", args.folder / f"seed{spec.seed}", dirs_exist_ok=True)
+    shutil.rmtree(waiting)
     return 0

@@ -1,10 +1,11 @@
-"""Several processes on this machine that train one run, forked from one that has imported PyTorch.
+"""Several processes on this machine that train together, forked from one that has imported PyTorch.
 
 Importing it takes seconds, a fork milliseconds. The process that forks computes nothing itself, so that none of the
 threads exists yet that would not survive a fork. It hands signals to the first rank, which tells the others; ends all
 when one has failed; and its death ends them.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -31,6 +33,7 @@ from lowbit.train.run import Interrupted, execute
 
 GRACE_SECONDS = 20.0
 """Left to the other ranks once one has failed; finding out who is missing takes them seconds."""
+Note = Callable[[int], None]
 _PATIENCE = timedelta(minutes=5)  # until the ranks watch one another: the first may wait for the folder of the run
 
 
@@ -38,14 +41,14 @@ class Told(NamedTuple):
     """What a rank says at its end.
 
     Args:
-        summary: of a run that is done.
+        result: of work that is done, from the first; None where it is not.
         number: of the signal that stopped it.
         fault: what a user can mend.
         trace: of any other error.
         lost: how it ended without a word.
     """
 
-    summary: dict[str, Any] | None = None
+    result: Any = None
     number: int = 0
     fault: str = ""
     trace: str = ""
@@ -71,21 +74,45 @@ def launch(spec: RunSpec, folder: Path, data_folder: Path, **settings: Any) -> d
         RankError: when a process has ended or hangs.
         UserError: as `execute`.
     """
+    spec.code_digest  # noqa: B018  read once here, it is known to all ranks
+
+    def work(note: Note) -> dict[str, Any]:
+        return execute(spec, folder, data_folder, **settings, exchange=lambda run: DataParallel(run, note))
+
+    return in_ranks([spec], work)
+
+
+def in_ranks(specs: Sequence[RunSpec], work: Callable[[Note], Any]) -> Any:
+    """Do some work in as many processes as runs have ranks, and return what the first of them makes of it.
+
+    Args:
+        specs: the runs, of one number of ranks on one kind of device.
+        work: done in each process; what it is given is to be told every step that begins.
+
+    Raises:
+        Interrupted: when the work was.
+        RankError: when a process has ended or hangs.
+        UserError: as the work.
+    """
+    world, backend = specs[0].ranks, "nccl" if specs[0].device == "cuda" else "gloo"
     context = multiprocessing.get_context("fork")
-    steps = context.RawArray("q", spec.ranks)
-    _load_kernels(spec)
+    steps = context.RawArray("q", world)
+    for spec in specs:
+        _load_kernels(spec)
     sys.stdout.flush()
     sys.stderr.flush()
+    gc.freeze()  # else the first collection in a rank would copy every page of what this process has imported
     with tempfile.TemporaryDirectory(prefix="lowbit-ranks-") as place:
         pipes, processes = [], []
         try:
-            for rank in range(spec.ranks):
+            for rank in range(world):
                 ours, theirs = context.Pipe(duplex=False)
-                job = (rank, theirs, os.getpid(), f"{place}/store", steps, (spec, folder, data_folder), settings)
+                job = (rank, theirs, (backend, f"{place}/store", world), os.getpid(), steps, work)
                 processes.append(context.Process(target=_rank, args=job, name=f"rank {rank}"))
                 processes[-1].start()
                 theirs.close()
                 pipes.append(ours)
+            gc.unfreeze()
             told = _await(processes, pipes)
         finally:
             for process in processes:
@@ -105,30 +132,28 @@ def _load_kernels(spec: RunSpec) -> None:
 
 
 def _rank(
-    rank: int, pipe: Connection, parent: int, store: str, steps: Any, run: tuple[RunSpec, Path, Path], settings: dict
+    rank: int, pipe: Connection, group: tuple[str, str, int], parent: int, steps: Any, work: Callable[[Note], Any]
 ) -> None:
-    """In the process: join the group, train, tell the end."""
+    """In the process: join the group, work, tell the end."""
+    backend, store, world = group
     os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes it on
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     die_with(parent)
-    spec, world = run[0], run[0].ranks
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     if sys.platform.startswith("linux"):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
-        if spec.device == "cuda":
+        if backend == "nccl":
             torch.cuda.set_device(rank)
-        dist.init_process_group(
-            "nccl" if spec.device == "cuda" else "gloo",
-            store=dist.FileStore(store, world), rank=rank, world_size=world, timeout=_PATIENCE,
-        )  # fmt: skip
+        meeting = dist.FileStore(store, world)
+        dist.init_process_group(backend, store=meeting, rank=rank, world_size=world, timeout=_PATIENCE)
 
         def note(step: int) -> None:
             steps[rank] = step
 
-        summary = execute(*run, **settings, exchange=lambda assembled: DataParallel(assembled, note))
-        told = Told(summary if rank == 0 else {})
+        result = work(note)
+        told = Told(result if rank == 0 else {})
         dist.destroy_process_group()
     except Interrupted as stop:
         told = Told(number=stop.exit_status - 128)
@@ -140,7 +165,7 @@ def _rank(
     pipe.close()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0 if told.summary is not None else 1)  # threads of a hook may hang
+    os._exit(0 if told.result is not None else 1)  # threads of a hook may hang
 
 
 def _await(processes: list, pipes: list[Connection]) -> list[Told]:
@@ -186,10 +211,10 @@ def _last_words(pipe: Connection, process: multiprocessing.Process) -> Told:
         )
 
 
-def _outcome(told: list[Told], steps: list[int]) -> dict[str, Any]:
-    """The summary, or the error that explains best why there is none."""
-    if told[0].summary is not None:
-        return told[0].summary
+def _outcome(told: list[Told], steps: list[int]) -> Any:
+    """The result, or the error that explains best why there is none."""
+    if told[0].result is not None:
+        return told[0].result
     if stopped := [end.number for end in told if end.number]:
         raise Interrupted(stopped[0])
     lost = [f"step {steps[r]}: rank {r} of {len(told)} {end.lost}" for r, end in enumerate(told) if end.lost]

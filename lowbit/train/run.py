@@ -7,7 +7,6 @@ Snakemake deletes declared outputs before a job and after a failed one; nothing 
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import platform
@@ -23,12 +22,12 @@ import torch
 
 from lowbit import manifest
 from lowbit.atomic import remove_partial, write_text
-from lowbit.data._base import sha256_of
 from lowbit.errors import NonFiniteError, UserError
 from lowbit.spec import RunSpec
 from lowbit.train.assemble import Run, assemble
 from lowbit.train.checkpoint import CheckpointError, read_state, restore, save_weights, weights_sha256
 from lowbit.train.events import RunFinished, StateReady
+from lowbit.train.identity import identity_of
 from lowbit.train.listeners._base import Listener, Listeners
 from lowbit.train.listeners.checkpoints import Checkpoints
 from lowbit.train.listeners.gradients import GradientStatistics
@@ -105,7 +104,7 @@ def execute(
         if spec.exchange:
             assert exchange, "a spec with `exchange` needs what makes it"
             run.exchange = stack.enter_context(contextlib.closing(exchange(run)))
-        identity = identity_of(run)
+        identity = identity_of(spec, run.batches.manifest)
         before = _resumed(run, work / "state.safetensors", identity) if resume else {}
         if ranks.is_first and not before:
             _clear(work)
@@ -123,15 +122,6 @@ def execute(
                 summary["exchange"] = run.exchange.summary(work / "events.jsonl")
             publish(run, folder, summary)
         return summary
-
-
-def identity_of(run: Run) -> dict[str, str]:
-    """Digests of all that the results follow from; a half-done run is continued where they are the same."""
-    texts = {"spec": run.spec.to_json(), "data": json.dumps(run.batches.manifest, sort_keys=True)}
-    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
-    if run.spec.start_from:
-        digests["start"] = sha256_of(Path(run.spec.start_from))
-    return digests | {"code": run.spec.code_digest}
 
 
 def recorders_of(spec: RunSpec, work: Path) -> list[Listener]:

@@ -37,6 +37,7 @@ class Fake(fake_runs.Fake):
         exposed: arm -> milliseconds that the exchange adds to a step.
         compress: arm -> milliseconds of compressing, of which as many again of decompressing are a tenth.
         wobble: relative spread of every time between seeds.
+        alone: what a run tells of its own times, as a factor.
     """
 
     study: str = "exchange"
@@ -51,17 +52,23 @@ class Fake(fake_runs.Fake):
     exposed: dict[str, float] = field(default_factory=dict)
     compress: dict[str, float] = field(default_factory=dict)
     wobble: float = 0.01
+    alone: float = 3.0
 
     def write(self, results: Path) -> str:
         """Write every run folder and return the design as JSON."""
         design = super().write(results)
         for task, seeds in self.tasks.items():
+            timed = {}
             for arm in self.arms:
-                for seed in range(seeds):
-                    self._add(results / self.study / task / arm / f"seed{seed}", arm, seed)
+                runs = {seed: results / self.study / task / arm / f"seed{seed}" for seed in range(seeds)}
+                timed[arm] = {seed: self._add(folder, arm, seed) for seed, folder in runs.items()}
+            folder = results / "timing" / task
+            folder.mkdir(parents=True)
+            (folder / "summary.json").write_text(json.dumps({"seconds": timed}))
         return design
 
-    def _add(self, folder: Path, arm: str, seed: int) -> None:
+    def _add(self, folder: Path, arm: str, seed: int) -> dict[str, float]:
+        """Give a run what an exchange adds, and return the seconds of its step beside the others."""
         settings = Exchange(**ARMS[arm])
         draw = np.random.default_rng([seed, self.arms.index(arm)])
         around = {part: value * (1 + self.wobble * draw.standard_normal()) for part, value in MILLISECONDS.items()}
@@ -75,11 +82,12 @@ class Fake(fake_runs.Fake):
             "ranks": RANKS, "steps": self.steps, "parameters": PARAMETERS, "messages": 0 if sent == 0 else 4,
             "wire_bytes": self.steps * sent * DENSE_BYTES, "dense_wire_bytes": self.steps * DENSE_BYTES,
             "entries_sent": settings.density if settings.method == "sparse" else float(sent > 0),
-            "seconds": {part: value / 1000 for part, value in parts.items()},
+            "seconds": {part: self.alone * value / 1000 for part, value in parts.items()},
         }  # fmt: skip
         for name, content in (("spec.json", settings.model_dump(mode="json")), ("summary.json", summary)):
             whole = json.loads((folder / name).read_text())
             (folder / name).write_text(json.dumps(whole | {"exchange": content}))
+        return {part: value / 1000 for part, value in parts.items()}
 
 
 def _sent(settings: Exchange) -> float:

@@ -1,5 +1,6 @@
 """The exchange study from end to end on runs with known numbers: what was put in comes out, and nothing else."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,9 @@ from drawn_twice import assert_same_bytes, drawn, said
 from fake_exchanges import ARMS, DENSE_BYTES, Fake
 from fake_runs import aggregated
 
-from lowbit.analysis import exchanges, figures, summary, tables, verdicts
+from lowbit.analysis import design, exchanges, figures, runs, summary, tables, timings, verdicts
 from lowbit.analysis.figures.exchange import _panels
+from lowbit.errors import UserError
 
 NAMES = figures.available("exchange")
 TASK = "digits_parallel"
@@ -71,13 +73,31 @@ def test_bytes_with_indices_are_twice_the_density(judged):
     assert "10 % of dense, 95 % interval [10, 10]" in summary.text([record])
 
 
-def test_times_of_arms_that_were_taken_apart_decide_nothing(judged):
+def test_times_of_arms_decide_claims_about_them(judged):
     records = judged(exposed={"hggtopk-density0.01": 4.0, "hggtopk_waits": 8.0}, controls={})
-    for key in ("hggtopk_sooner", "hggtopk_sooner_100mbit", "pipeline_halves_overhead"):
-        assert (records[key].verdict, records[key].estimate) == ("withheld", None)
-        assert "one after another" in records[key].note
+    outcomes = {key: record.verdict for key, record in records.items()}
+    assert outcomes["hggtopk_sooner"] == "refuted", "two of 13.5 ms more, in as many steps"
+    assert records["hggtopk_sooner"].estimate == pytest.approx(100 * 2 / 13.5, abs=2)
+    assert outcomes["hggtopk_sooner_100mbit"] == "supported"
+    assert outcomes["pipeline_halves_overhead"] == "supported"
+    assert records["pipeline_halves_overhead"].estimate == pytest.approx(75, abs=3), "2 ms exposed instead of 8"
     assert "computed, not measured" in records["hggtopk_sooner_100mbit"].note
     assert "computed" not in records["hggtopk_sooner"].note
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, r"timing/digits_parallel/summary\.json: missing; .*snakemake"),
+        ({"seconds": {"allreduce": {}}}, r"has no times of allreduce, seed 0; delete it"),
+    ],
+)
+def test_arms_that_were_not_timed_are_named(given, message, tmp_path):
+    plan = design.parse(Fake(arms=("allreduce",), treatment="allreduce", controls={}).write(tmp_path))
+    path = tmp_path / "timing/digits_parallel/summary.json"
+    path.write_text(json.dumps(given)) if given else path.unlink()
+    with pytest.raises(UserError, match=message):
+        list(timings.side_by_side(runs.read_study(tmp_path, plan), tmp_path))
 
 
 def test_a_slow_link_is_where_it_pays(study):

@@ -9,16 +9,17 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from lowbit.spec import RunSpec
+from lowbit.timing_spec import TimingSpec
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["lowbit.train.launch"])
 
 
-def start(spec: RunSpec, folder: Path, data: Path) -> ForkServerProcess:
-    """Begin `python -m lowbit train`; what it says goes to `said.txt` beside the folder."""
+def start(spec: RunSpec | TimingSpec, folder: Path, data: Path, command: str = "train") -> ForkServerProcess:
+    """Begin `python -m lowbit <command>`; what it says goes to a file beside the folder, see `said`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     paths = ["--folder", str(folder), "--data-folder", str(data)]
-    process = _SERVER.Process(target=_command, args=(["train", "--spec", spec.to_json(), *paths], said(folder)))
+    process = _SERVER.Process(target=_command, args=([command, "--spec", spec.to_json(), *paths], said(folder)))
     process.start()
     return process
 

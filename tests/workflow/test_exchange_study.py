@@ -1,4 +1,4 @@
-"""The exchange study in Snakemake: runs of two processes, nothing beside them, and an edit reruns what uses it."""
+"""The exchange study in Snakemake: runs of two processes, all arms timed in one job; an edit reruns what uses it."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.workflow
 
 CONFIG = ["--configfile", "tests/configs/tiny_exchange.yaml"]
 TARGETS = ("results/verdicts/exchange.json", "results/figures/exchange/step_breakdown.png")
-AFTER = {"aggregate_exchange:exchange", "figure:exchange:step_breakdown"}
+AFTER = {"time_steps:digits_parallel", "aggregate_exchange:exchange", "figure:exchange:step_breakdown"}
 ARMS = ("allreduce", "none", "topk-density0.05")
 
 
@@ -34,16 +34,18 @@ def test_every_point_of_an_arm_is_a_job(study):
     assert planned_jobs(study.plan) == {"prepare:digits"} | jobs(*ARMS) | AFTER
 
 
-def asked(plan: str, what: str) -> set[int]:
-    """What the training runs of a dry run ask for."""
-    blocks = re.findall(r"^rule exchange:\n((?: +.+\n)+)", plan, re.MULTILINE)
+def asked(plan: str, rule: str, what: str) -> set[int]:
+    """What the jobs of a rule ask for in a dry run."""
+    blocks = re.findall(rf"^rule {rule}:\n((?: +.+\n)+)", plan, re.MULTILINE)
     return {int(re.search(rf"\b{what}\D{{1,2}}(\d+)", block).group(1)) for block in blocks}
 
 
 def test_nothing_runs_beside_timed_steps_and_each_rank_has_its_gpu(study):
-    assert asked(study.plan, "threads") == {3}, "all cores that Snakemake may use"
-    assert asked(study.plan, "gpu") == {0}
-    assert asked(study.on_gpu, "gpu") == asked(study.on_gpu, "threads") == {2}
+    assert asked(study.plan, "time_steps", "threads") == {3}, "all cores that Snakemake may use"
+    assert asked(study.plan, "exchange", "threads") == {2}
+    for rule in ("exchange", "time_steps"):
+        assert asked(study.plan, rule, "gpu") == {0}
+        assert asked(study.on_gpu, rule, "gpu") == {2}
 
 
 def test_runs_tell_bytes_and_times(study):
@@ -51,7 +53,9 @@ def test_runs_tell_bytes_and_times(study):
         runs = {row["arm"]: row for row in csv.DictReader(file)}
     assert float(runs["allreduce"]["wire_percent"]) == float(runs["none"]["wire_percent"]) == 100
     assert 10 < float(runs["topk-density0.05"]["wire_percent"]) < 20, "values and indices, and one dimension dense"
-    for row in runs.values():
+    timed = json.loads((study.folder / "results/timing/digits_parallel/summary.json").read_text())["seconds"]
+    for arm, row in runs.items():
+        assert float(row["step_seconds"]) == pytest.approx(timed[arm]["0"]["step"])
         parts = [float(row[f"{part}_seconds"]) for part in ("forward", "backward", "update", "step")]
         assert min(parts) > 0
         assert sum(parts[:3]) <= 1.5 * parts[3], "medians of parts add up to about the step's"

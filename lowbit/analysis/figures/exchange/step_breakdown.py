@@ -40,8 +40,8 @@ def draw(tables: Tables) -> Figure:
         exchange.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=3, fontsize=7, handlelength=1)
     text = (
         "Rank 0; medians over steps, means over seeds. Dotted: a step that exchanges nothing. PyTorch's hooks do not "
-        "tell their parts. Exposed: difference to that step, dots per seed, mean with 95 % t interval, which does "
-        "not hold what disturbed one arm alone: arms were timed one after another."
+        "tell their parts. Exposed: difference to that step, dots per seed, mean with 95 % t interval. All arms are "
+        "timed side by side, turn by turn in shuffled order."
     )
     style.caption(figure, tables, text)
     return figure
