@@ -13,6 +13,19 @@ _NEEDS = {
 _OF_COMPRESSION = ("feedback", "density", "scheme", "granularity", "warmup", "warmup_epochs")
 
 
+def has_effect(key: str, method: str, compressor: str) -> bool:
+    """Whether a setting of an exchange can change what a method does.
+
+    Args:
+        key: of the exchange.
+        method: of the exchange.
+        compressor: its name, where the method is sparse.
+    """
+    if _NEEDS.get(key, method) != method:
+        return False
+    return not (method == "sparse" and compressor == "none" and key in _OF_COMPRESSION)
+
+
 def no_effect(exchange: Exchange | None, given: dict[str, Any] | None) -> Iterator[str]:
     """Settings of an arm's exchange that have no effect.
 

@@ -4,8 +4,10 @@
   python -m lowbit compare --model vit --dataset digits --methods baseline bf16 powersgd randomkec --ranks 2 --seeds 3
 
 A method is `baseline` (dense all-reduce of float32), a compressor by any name that `train --compressor` knows, or one
-of PyTorch's hooks. All other flags are those of `python -m lowbit train`, and hold for every method. What was trained
-before is not trained again; the same command goes on after an interruption. Intervals are of the mean over seeds, 95%.
+of PyTorch's hooks. All other flags are those of `python -m lowbit train`, and hold for every method on which they have
+an effect. What was trained before, from the same data and by the same code, is not trained again; the same command goes
+on after an interruption. Intervals are of the mean over seeds, 95%. `noop` has times, but no result: its processes
+exchange nothing, and train models of their own.
 """
 
 import argparse
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from lowbit.spec import RunSpec
 
 _HOOKS = {"baseline": "allreduce"} | {name: name for name in ("allreduce", "fp16", "bf16", "powersgd", "noop")}
-_OF_ALL = ("ranks", "bucket_mb")
 _COLUMNS = ("value", "step_seconds", "wire_bytes", "relative_bytes", "overhead_share")
 
 
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train what is missing, print the table, write the CSV."""
     from lowbit.atomic import write_text
-    from lowbit.commands.train import prepare_if_possible
+    from lowbit.commands.train import folder_name, prepare_if_possible
     from lowbit.gpu_slots import claim
 
     specs = specs_of(args.methods, args.seeds, args.dataset, args.spec)
@@ -55,14 +56,16 @@ def run(args: argparse.Namespace) -> int:
     prepare_if_possible(args.dataset, data_folder, args.data_root)
     claim(max(spec.gpus for _, spec in specs), None)
 
+    from lowbit.data._base import read_manifest
     from lowbit.train.launch import launch
     from lowbit.train.observers import observers_of
     from lowbit.train.run import Interrupted
 
+    data = read_manifest(data_folder)
     rows = []
     for method, spec in specs:
-        place = folder / spec.arm / f"seed{spec.seed}"
-        summary = _finished(place, spec)
+        place = folder / folder_name(spec, spec.arm) / f"seed{spec.seed}"
+        summary = _finished(place, spec, data)
         if summary is None:
             print(f"{method}, seed {spec.seed}: training in {place}", flush=True)
             try:
@@ -93,55 +96,76 @@ def specs_of(methods: list[str], seeds: int, dataset: str, given: dict[str, Any]
     from lowbit.errors import UserError
 
     common = given.get("exchange", {})
-    if "method" in common or "name" in common.get("compressor", {}) or "seed" in given:
+    if "method" in common or "name" in common.get("compressor", {}) or given.keys() & {"seed", "arm"}:
         raise UserError(
-            "--methods and --seeds say what is trained: leave out --compressor, --exchange.method and --seed"
+            "--methods and --seeds say what is trained: leave out --compressor, --exchange.method, --arm and --seed"
         )
     if seeds < 1:
         raise UserError(f"--seeds: must be at least 1, got {seeds}")
     known = [*_HOOKS, *dict.fromkeys([*HISTORICAL, *catalog.available("compressors")])]
-    specs = []
-    for method in dict.fromkeys(methods):
+    for method in methods:
         if method not in known:
             raise UserError(f"--methods: unknown {method!r}: {catalog.suggestion(method, known)}")
-        exchange = exchange_of(method, common)
-        task = f"{dataset}_{given.get('model', {}).get('name', 'resnet18')}"
+    exchanges = [exchange_of(method, common) for method in methods]
+    if unused := common.keys() - {key for exchange in exchanges for key in exchange}:
+        raise UserError(
+            f"exchange.{min(unused)}: has no effect on any of {', '.join(methods)}; leave it out, or add a method"
+        )
+    task = f"{dataset}_{given.get('model', {}).get('name', 'resnet18')}"
+    specs, of_exchange = [], {}
+    for method, exchange in zip(methods, exchanges, strict=True):
         named = {"study": "compare", "task": task, "arm": arm_of(exchange), **given}
-        for seed in range(seeds):
-            specs.append((method, spec_from({**named, "exchange": exchange, "seed": seed}, dataset=dataset)))
+        of_method = [spec_from({**named, "exchange": exchange, "seed": s}, dataset=dataset) for s in range(seeds)]
+        twin = of_exchange.setdefault(of_method[0].exchange.model_dump_json(), [])
+        twin.append(method)
+        if len(twin) > 1:
+            raise UserError(f"--methods: {' and '.join(twin)} are the same exchange; leave one out")
+        specs += [(method, spec) for spec in of_method]
     return specs
 
 
 def exchange_of(method: str, common: dict[str, Any]) -> dict[str, Any]:
     """Settings of a method's exchange: what is common to all, as far as it has an effect on this one."""
-    if hook := _HOOKS.get(method):
-        shared = (*_OF_ALL, "matrix_rank") if hook == "powersgd" else _OF_ALL
-        return {"method": hook, **{key: common[key] for key in shared if key in common}}
-    if method == "none":
-        return {"compressor": {"name": method}, **{key: common[key] for key in _OF_ALL if key in common}}
-    sparse = {key: value for key, value in common.items() if key != "matrix_rank"}
-    return {**sparse, "compressor": {"name": method, **common.get("compressor", {})}}
+    from lowbit.config_exchange import has_effect
+
+    hook = _HOOKS.get(method, "sparse")
+    acting = {key: value for key, value in common.items() if has_effect(key, hook, method)}
+    if hook != "sparse":
+        return {"method": hook, **acting}
+    return {**acting, "compressor": {"name": method, **common.get("compressor", {})}}
 
 
-def _finished(folder: Path, spec: "RunSpec") -> dict[str, Any] | None:
-    """The summary of a run that was trained before, by the code of today."""
-    if not (folder / "manifest.json").exists() or (folder / "spec.json").read_text(encoding="utf-8") != spec.to_json():
+def _finished(folder: Path, spec: "RunSpec", data: dict[str, Any]) -> dict[str, Any] | None:
+    """The summary of a run that was trained before, if it would come out the same today.
+
+    Args:
+        folder: of the run.
+        spec: of the run.
+        data: manifest of the prepared dataset.
+    """
+    from lowbit.train.identity import identity_of
+
+    if not (folder / "manifest.json").exists() or (spec.start_from and not Path(spec.start_from).exists()):
         return None
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return summary if summary["identity"]["code"] == spec.code_digest else None
+    return summary if summary["identity"] == identity_of(spec, data) else None
 
 
 def row_of(method: str, seed: int, summary: dict[str, Any]) -> dict[str, Any]:
-    """What is told of a run: its metric on the test split, seconds and bytes of a step, share of compression in it."""
+    """What is told of a run: its metric on the test split, seconds and bytes of a step, share of compression in it.
+
+    What is not known is NaN: the metric of processes whose models have drifted apart, the share where no hook tells it.
+    """
     told = summary["exchange"]
     seconds = told["seconds"]
     silent = _HOOKS.get(method) in ("fp16", "bf16", "powersgd")  # they do not tell what compression takes
+    drifted = _HOOKS.get(method) == "noop"
     compression = math.nan if silent else seconds["compress"] + seconds["decompress"]
     return {
         "method": method,
         "seed": seed,
         "metric": summary["metric"],
-        "value": summary["test"]["best"][summary["metric"]],
+        "value": math.nan if drifted else summary["test"]["best"][summary["metric"]],
         "step_seconds": seconds["step"],
         "wire_bytes": told["wire_bytes"] / told["steps"],
         "relative_bytes": told["wire_bytes"] / told["dense_wire_bytes"],
@@ -162,6 +186,7 @@ def table_of(rows: list[dict[str, Any]]) -> list[str]:
         of_seeds = np.array([[row[c] for c in _COLUMNS] for row in rows if row["method"] == method])
         (value, step, sent, relative, overhead), low, high = band(of_seeds)
         known = f"{value:.4f}" + (f" [{low[0]:.4f}, {high[0]:.4f}]" if len(of_seeds) > 1 else "")
+        known = "replicas drift apart" if math.isnan(value) else known
         share = "not told" if math.isnan(overhead) else f"{overhead:.1%}"
         lines.append(f"{method:<16} {known:>28} {1e3 * step:10.1f} {sent:13.0f} {relative:9.2%} {share:>9}")
     return lines

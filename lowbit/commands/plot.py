@@ -1,7 +1,7 @@
 """Draw runs made by hand: curves, final results, communication, compressors at each density, or all on one page.
 
   python -m lowbit plot --plot-steps --summary
-  python -m lowbit plot results/by_hand/cifar10_resnet50-hggtopk results/by_hand/cifar10_resnet50-none --report
+  python -m lowbit plot results/by_hand/cifar10_resnet50-hggtopk-0.05 results/by_hand/cifar10_resnet50-none --report
 
 Folders are runs, or have runs below them. Runs that differ in their seed alone are one arm. Figures are written as PNG
 and SVG.

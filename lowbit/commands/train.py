@@ -14,17 +14,22 @@ of which every process takes its share. --compressor also knows the names of the
 randomk keep nothing of what they do not send, randomkec does.
 
 A dataset that needs no download is prepared on the way. An interrupted run goes on when the same command is given
-again.
+again. The default folder is named by dataset, model and softmax or exchange, and by a digest of all other settings
+where they are not the defaults, so that no run takes the place of another.
 """
 
 import argparse
 import functools
+import hashlib
+import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lowbit.spec import RunSpec
+
+_DRIFTED = "; processes that exchange nothing drift apart: this is of the first, and no result of the method"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     paths.add_argument(
         "--spec", dest="spec_text", metavar="FILE|JSON", help="run this spec; other spec flags are not allowed with it"
     )
-    paths.add_argument("--folder", type=Path, help="folder of the run (default: results/by_hand/<dataset>-<model>-...)")
+    paths.add_argument("--folder", type=Path, help="folder of the run (default: results/by_hand/<dataset>_<model>-...)")
     paths.add_argument("--data-folder", type=Path, help="prepared dataset (default: results/data/<dataset>)")
     paths.add_argument("--data-root", type=Path, help="your raw data, when the dataset is prepared on the way")
     paths.add_argument(
@@ -76,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     spec = _spec(args)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     claim(spec.gpus if world == 1 else 0, args.gpus_granted)
-    folder = args.folder or Path("results/by_hand") / f"{spec.task}-{spec.arm}" / f"seed{spec.seed}"
+    folder = args.folder or Path("results/by_hand") / folder_name(spec, f"{spec.task}-{spec.arm}") / f"seed{spec.seed}"
     data_folder = args.data_folder or Path("results/data") / spec.dataset
     prepare_if_possible(spec.dataset, data_folder, args.data_root)
 
@@ -94,10 +99,15 @@ def run(args: argparse.Namespace) -> int:
     except Interrupted as stop:
         print(f"{folder}: {stop}")
         return stop.exit_status
-    test = summary["test"]["best"]
-    values = ", ".join(f"{name} {value:.4f}" for name, value in test.items())
-    print(f"{folder}: test at best validation loss: {values} ({summary['seconds']:.0f} s)")
+    drifted = spec.exchange is not None and spec.exchange.method == "noop"
+    print(f"{folder}: {told(summary)}{_DRIFTED if drifted else ''} ({summary['seconds']:.0f} s)")
     return 0
+
+
+def told(summary: dict[str, Any]) -> str:
+    """The result of a run in a few words: its headline metric and the loss."""
+    best = summary["test"]["best"]
+    return f"test {summary['metric']} {best[summary['metric']]:.4f}, loss {best['loss']:.4f}, at best validation loss"
 
 
 def _observers(args: argparse.Namespace, spec: "RunSpec", work: Path) -> list:
@@ -133,15 +143,59 @@ def _spec(args: argparse.Namespace) -> "RunSpec":
     return spec_of(RunSpec, args.spec_text)
 
 
-def arm_of(exchange: dict | None) -> str | None:
+def arm_of(exchange: dict[str, Any] | None) -> str | None:
     """Name of a run by its exchange of gradients."""
     if not exchange or exchange.get("method", "sparse") != "sparse":
         return exchange and exchange["method"]
-    return f"{exchange.get('compressor', {}).get('name', 'hggtopk')}-{exchange.get('density', 0.01)}"
+    compressor = exchange.get("compressor", {}).get("name", "hggtopk")
+    return compressor if compressor == "none" else f"{compressor}-{exchange.get('density', 0.01)}"
+
+
+def folder_name(spec: "RunSpec", name: str) -> str:
+    """A name for a run made by hand, with a digest of its settings where its task and arm do not say them all.
+
+    Settings that change no result, or only its last bits, leave it as it is.
+    """
+    settings = _settings(spec)
+    if (plain := _named(spec)) and plain.task == spec.task and _settings(plain) == settings:
+        return name
+    return f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+
+
+def _settings(spec: "RunSpec") -> str:
+    """All settings that tell a run from others of its seed."""
+    raw = spec.model_dump(mode="json", exclude={"study", "task", "arm", "seed", "record", "threads"})
+    (raw["exchange"] or {}).pop("check_every_steps", None)
+    return json.dumps(raw, sort_keys=True)
+
+
+def _named(spec: "RunSpec") -> "RunSpec | None":
+    """The run that dataset, model and arm alone describe; None where its arm is no such name."""
+    from lowbit.commands._flags import spec_from
+    from lowbit.errors import UserError
+
+    compressor, _, density = spec.arm.rpartition("-")
+    if not spec.exchange:
+        said = {"softmax": {"name": spec.arm}}
+    elif spec.exchange.method != "sparse":
+        said = {"exchange": {"method": spec.arm}}
+    elif compressor:
+        said = {"exchange": {"compressor": {"name": compressor}, "density": density}}
+    else:
+        said = {"exchange": {"compressor": {"name": spec.arm}}}
+    task = f"{spec.dataset}_{spec.model.name}"
+    try:
+        return spec_from({"task": task, "model": {"name": spec.model.name}, **said}, dataset=spec.dataset)
+    except UserError:
+        return None
 
 
 def prepare_if_possible(dataset: str, folder: Path, root: Path | None) -> None:
-    """Prepare a dataset whose variant needs no settings; others are prepared by their own command."""
+    """Prepare a dataset whose variant needs no settings, in one of the processes that want it at the same time.
+
+    Raises:
+        UserError: for others, which are prepared by their own command.
+    """
     from lowbit import catalog
     from lowbit.errors import UserError
 
@@ -155,4 +209,6 @@ def prepare_if_possible(dataset: str, folder: Path, root: Path | None) -> None:
         raise UserError(
             f"{folder}: no prepared dataset here; {dataset} needs {', '.join(required)}; first run: {by_hand}"
         )
-    catalog.build("data", {"name": dataset}).prepare(folder, root)
+    from lowbit.data._once import prepare_once
+
+    prepare_once(catalog.build("data", {"name": dataset}), folder, root)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from lowbit import catalog
+from lowbit.__main__ import main
 from lowbit.commands import train
 from lowbit.errors import UserError
 from lowbit.spec import RunSpec
@@ -222,6 +224,69 @@ def test_names_of_a_run_follow_what_it_is_unless_given():
     assert (spec.study, spec.task, spec.arm) == ("by_hand", "cifar10_vit", "standard")
     spec = spec_of("--study", "s", "--task", "t", "--arm", "a", "--seed", "3")
     assert spec.path == "s/t/a/seed3"
+
+
+PLAIN = {
+    "": "base_e",
+    "--softmax base2 --dataset cifar10 --model vit": "base2",
+    "--softmax standard": "standard",
+    "--exchange.method bf16": "bf16",
+    "--compressor topk2 --density 0.05": "topk2-0.05",
+    "--compressor none": "none",
+    "--ranks 2": "hggtopk-0.01",
+}
+
+
+@pytest.mark.parametrize("flags", PLAIN)
+def test_the_folder_of_default_settings_has_a_plain_name_whatever_is_recorded(flags):
+    for more in ("", "--seed 3", "--log-interval 5", "--save-checkpoints --threads 2"):
+        spec = spec_of(*flags.split(), *more.split())
+        assert spec.arm == PLAIN[flags]
+        assert train.folder_name(spec, "name") == "name"
+
+
+def test_runs_that_differ_in_any_setting_that_tells_them_apart_have_folders_of_their_own():
+    def folder(flags: str) -> str:
+        spec = spec_of(*flags.split())
+        return train.folder_name(spec, f"{spec.task}-{spec.arm}")
+
+    several = [
+        *("--lr 0.1", "--lr 0.2", "--lr 0.1 --temperature 2", "--ranks 3", "--ranks 2 --softmax base2", "--arm a"),
+        *("--arm base2", "--arm a --compressor topk", "--arm a --compressor hggtopk", "--task digits_vit"),
+        *("--compressor none --no-use-pipeline", "--exchange.method powersgd --exchange.matrix-rank 2", "--arm topk-1"),
+        *("--compressor topk --feedback none", "--compressor gaussian2 --arm gaussian-0.01", "--study s --context 35"),
+    ]
+    folders = {flags: folder(flags) for flags in several}
+    assert len(set(folders.values())) == len(several)
+    assert all(re.search("-[0-9a-f]{8}$", name) for name in folders.values())
+    assert folder("--lr 0.1 --seed 4 --log-interval 10") == folders["--lr 0.1"]
+
+
+def test_runs_by_hand_take_the_folder_of_their_settings(tmp_path, monkeypatch):
+    """The place where they would train, which nothing but the settings decides."""
+    places = []
+
+    def execute(spec, folder, data_folder, **settings):
+        places.append(folder)
+        raise UserError("enough")
+
+    monkeypatch.setattr("lowbit.train.run.execute", execute)
+    (tmp_path / "manifest.json").write_text("{}")
+    for flags in ("", "--lr 0.1", "--lr 0.2", "--folder mine"):
+        assert main(["train", "--data-folder", str(tmp_path), *flags.split()]) == 2
+    first, *digests = (place.parts[2] for place in places[:3])
+    assert first == "digits_resnet18-base_e"
+    assert len({first, *digests}) == 3
+    assert all(place.name == "seed0" for place in places[:3])
+    assert str(places[3]) == "mine"
+
+
+def test_what_is_told_of_a_run_is_its_own_metric():
+    best = {"loss": 1.25, "accuracy": 0.5}
+    assert train.told({"metric": "accuracy", "test": {"best": best}}).startswith("test accuracy 0.5000, loss 1.2500")
+    text = {"metric": "perplexity", "test": {"best": best | {"perplexity": 3.5}}}
+    assert train.told(text).startswith("test perplexity 3.5000, loss 1.2500")
+    assert "accuracy" not in train.told(text)
 
 
 def test_a_setting_without_effect_is_refused():
