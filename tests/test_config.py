@@ -251,7 +251,7 @@ WRONG = {
     "arm that is a point": (
         "studies/exchange/treatment",
         "hggtopk",
-        r"exchange\.treatment: no such arm 'hggtopk'; .*did you mean 'hggtopk_waits'|did you mean 'hggtopk",
+        r"exchange\.treatment: no such arm 'hggtopk'; must be one of .*, hggtopk-density0\.01, .*'hggtopk_waits'\?$",
     ),
     "setting of another method": (
         f"{EXCHANGE}/bf16/exchange",

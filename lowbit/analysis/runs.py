@@ -85,8 +85,20 @@ def read(folder: Path) -> Run:
             raise UserError(f"{path}: no line of type {kind!r}; {_AGAIN}")
     steps, evaluations = (pd.DataFrame(events[kind]).drop(columns="type") for kind in ("step", "evaluation"))
     validation = evaluations[evaluations["split"] == "validation"].reset_index(drop=True)
-    start = read(Path(spec["start_from"]).parent) if spec["start_from"] else None
+    start = read(_start_of(folder, Path(spec["start_from"]))) if spec["start_from"] else None
     return Run(folder=folder, spec=spec, summary=summary, steps=steps, evaluations=validation, start=start)
+
+
+def _start_of(folder: Path, weights: Path) -> Path:
+    """The folder of the run whose weights another started from, whatever the current folder is.
+
+    Args:
+        folder: of the run that started from them.
+        weights: as its spec has them: relative to the folder where it was trained, which holds `folder`, or the current
+            one.
+    """
+    above = [parent / weights.parent for parent in folder.resolve().parents]
+    return next((place for place in above if (place / "spec.json").exists()), weights.parent)
 
 
 def read_study(results: Path, design: Design) -> Iterator[Run]:

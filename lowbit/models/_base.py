@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 
-from torch import nn
+from torch import Tensor, nn
 
+from lowbit.errors import SettingError
 from lowbit.softmaxes._base import ExponentialSoftmax
 
 
@@ -39,3 +40,20 @@ class TextModel(ABC):
         Shape:
             Module: (N, S) int64 -> logits (N, S, vocabulary); position s predicts token s + 1.
         """
+
+
+def check_length(tokens: Tensor, context: int) -> None:
+    """See that sequences have a position for every token.
+
+    Args:
+        tokens: shape (N, S).
+        context: positions that a model was built with.
+
+    Raises:
+        SettingError: when S is larger, which an embedding would answer with a bare index error, on a GPU by aborting.
+    """
+    if tokens.shape[1] > context:
+        raise SettingError(
+            f"sequences of {tokens.shape[1]} tokens, but the model was built for a context of {context}; cut them, or "
+            f"build and train it with context {tokens.shape[1]} (--context)"
+        )

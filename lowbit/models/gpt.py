@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lowbit.layers.attention import SelfAttention
-from lowbit.models._base import TextModel
+from lowbit.models._base import TextModel, check_length
 from lowbit.softmaxes._base import ExponentialSoftmax
 from lowbit.variant import Count, variant
 
@@ -50,6 +50,7 @@ class _GPT(nn.Module):
                 nn.init.normal_(parameter, std=std / (2 * depth) ** 0.5 if into_residual else std)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        check_length(tokens, self.positions.num_embeddings)
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         x = self.tokens(tokens) + self.positions(positions)
         return self.classifier(self.norm(self.blocks(x)))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lowbit.errors import MissingExtraError, SettingError
 from lowbit.layers.attention import attend_for_transformers
-from lowbit.models._base import TextModel
+from lowbit.models._base import TextModel, check_length
 from lowbit.softmaxes._base import ExponentialSoftmax
 from lowbit.variant import Count, OpenFraction, variant
 
@@ -36,6 +36,7 @@ class _GPT2(nn.Module):
         self.absorbed_norms |= {f"{b}.ln_2": (f"{b}.mlp.c_fc",) for b in blocks}
 
     def forward(self, tokens: Tensor) -> Tensor:
+        check_length(tokens, self.network.config.n_positions)
         return self.network(input_ids=tokens, use_cache=False).logits
 
 

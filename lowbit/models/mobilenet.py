@@ -33,7 +33,7 @@ class MobileNet(ImageModel):
     """MobileNetV2 with strides for small images.
 
     Args:
-        width_mult: factor on all channels but the last 1,280, rounded to multiples of 8.
+        width_mult: factor on all channels, rounded to multiples of 8; below 1 it leaves the last 1,280 as they are.
         dropout: before the classifier.
     """
 

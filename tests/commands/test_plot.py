@@ -85,6 +85,28 @@ def test_a_run_is_read_once_however_it_is_named_and_twins_are_refused(folder, ta
         collected.collect([folder, tmp_path])
 
 
+def test_what_a_run_started_from_is_found_from_any_folder(tmp_path, monkeypatch):
+    """Its spec names the weights relative to the folder where it was trained; another project has some of that name."""
+    epochs = {"mine": 7.0, "other": 3.0}
+    for project, before in epochs.items():
+        results = Fake({"start": [None], "a": [arm()]}, seeds=1).write(tmp_path / project / "results")
+        _respec(results / "start-0/seed0", train={"epochs": before})
+        _respec(results / "a-0/seed0", start_from="results/start-0/seed0/best.safetensors")
+    for here in (tmp_path / "mine", tmp_path / "other", tmp_path, Path("/")):
+        monkeypatch.chdir(here)
+        assert read(tmp_path / "mine/results/a-0/seed0").epochs_before == 7.0
+    monkeypatch.chdir(tmp_path / "mine/results/a-0")
+    assert read(Path("seed0")).epochs_before == 7.0
+    (tmp_path / "mine/results/a-0").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "mine")
+    assert read(tmp_path / "moved/seed0").epochs_before == 7.0
+
+
+def _respec(folder, **settings):
+    path = folder / "spec.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
 def test_numbers_of_a_run_are_those_of_its_records(folder, tables):
     row = tables.runs_of("digits_resnet18", "hggtopk 5%").iloc[0]
     summary = json.loads((folder / "digits_resnet18-5/seed0/summary.json").read_text())

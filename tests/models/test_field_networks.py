@@ -13,8 +13,9 @@ from checks.layers import rules
 from checks.models import attention_layers, batch, build
 
 from lowbit.config_arms import no_effect
-from lowbit.errors import MissingExtraError
+from lowbit.errors import MissingExtraError, SettingError
 from lowbit.layers.convert import convert
+from lowbit.models.gpt import GPT as PlainGPT
 from lowbit.models.gpt2 import GPT2
 from lowbit.models.lstm import LSTM
 from lowbit.models.mobilenet import MobileNet
@@ -193,3 +194,18 @@ def test_the_library_is_imported_by_those_alone_who_build_it():
     code = "import sys, lowbit.models.gpt2; from lowbit import catalog; catalog.build('models', {'name': 'gpt2'}); "
     code += "sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("width", "first", "last"), [(0.5, 16, 1280), (1, 32, 1280), (1.5, 48, 1920), (2, 64, 2560)])
+def test_a_width_of_mobilenet_acts_on_the_last_layer_only_above_one(width, first, last):
+    with torch.device("meta"):
+        module = MobileNet(width_mult=width).build(softmax=BaseE(), **CIFAR)
+    assert (module.features[0][0].out_channels, module.classifier[1].in_features) == (first, last)
+
+
+@pytest.mark.parametrize("recipe", [PlainGPT(depth=1, width=16, heads=2), SMALL_GPT2], ids=["gpt", "gpt2"])
+def test_a_sequence_longer_than_the_context_is_refused_with_both_lengths(recipe):
+    module = recipe.build(vocabulary=7, context=5, softmax=BaseE()).eval()
+    assert module(torch.zeros(2, 5, dtype=torch.int64)).shape == (2, 5, 7)
+    with pytest.raises(SettingError, match=r"sequences of 6 tokens, .* a context of 5; cut them, or .*--context"):
+        module(torch.zeros(2, 6, dtype=torch.int64))
