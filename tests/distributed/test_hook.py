@@ -103,6 +103,10 @@ def test_every_compressor_goes_with_every_scheme():
     assert all(nearer for _, nearer in results[0].values())
 
 
+# With a residual and without (topk2, randomk), with k entries and with as many as there are above a threshold.
+WITH_ALL = (("hggtopk", 1.0), ("gaussian", 1.0), ("topk2", 1.0), ("randomk", 1.0), ("none", 0.01))
+
+
 def densely(rank: int, world: int) -> dict:
     """Parameters after 20 steps: of PyTorch's default, of its hook, and of ours at density 1."""
     found = {}
@@ -112,7 +116,7 @@ def densely(rank: int, world: int) -> dict:
         theirs = DistributedDataParallel(small_network(), bucket_cap_mb=cap)
         register_torch_hook(theirs, "allreduce")
         found["allreduce", cap] = train(theirs, rank, 20)
-        for compressor, density in (("hggtopk", 1.0), ("gaussian", 1.0), ("none", 0.01)):
+        for compressor, density in WITH_ALL:
             ours = DistributedDataParallel(small_network(), bucket_cap_mb=cap)
             hook = register_sparse_hook(ours, compressor, density)
             found[compressor, cap] = train(ours, rank, 20)
@@ -125,7 +129,7 @@ def densely(rank: int, world: int) -> dict:
 def test_density_one_is_dense_training(world):
     results = ranks.run(densely, world)
     for cap in (25, 0.0005):
-        for compressor in ("hggtopk", "gaussian", "none"):
+        for compressor, _ in WITH_ALL:
             for name in ("allreduce", "default") if world == 2 else ("allreduce",):
                 for ours, theirs in zip(results[0][compressor, cap], results[0][name, cap], strict=True):
                     assert torch.equal(ours, theirs), (compressor, name)

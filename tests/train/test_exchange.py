@@ -61,18 +61,26 @@ def test_two_ranks_train_as_one_process(name, folder_of, tmp_path):
         for key in ("loss", "accuracy", "gradient_norm", "clipped", "epoch", "lr"):
             assert other[key] == pytest.approx(record[key], rel=1e-9), (key, record["step"])
     assert any(record["clipped"] for record in steps)
+    # A ring of two sends every float64 entry once, from each rank, in a step: 2 ranks, 2 (P - 1) / P of 8 bytes.
+    told = summary_of(tmp_path / "seed0")["exchange"]
+    assert told["wire_bytes"] == len(steps) * 2 * 8 * told["parameters"]
+    assert {line["wire_bytes"] for line in steps} == {2 * 8 * told["parameters"]}
     assert summary_of(tmp_path / "seed0")["test"]["last"] == pytest.approx(alone.results["last"], rel=1e-9)
 
 
 def test_density_one_is_dense_training_and_says_what_it_sent(images, tmp_path):
     spec = small_spec("vit", train={"epochs": 0.5}, exchange=DENSE)
     train(spec, tmp_path / "dense/seed0", images)
-    train(changed(spec, exchange={"method": "sparse", "density": 1.0}), tmp_path / "whole/seed0", images)
+    everything = {"method": "sparse", "density": 1.0}
+    train(changed(spec, exchange=everything), tmp_path / "whole/seed0", images)
+    train(changed(spec, exchange=everything | {"feedback": {"name": "none"}}), tmp_path / "forgets/seed0", images)
     train(changed(spec, exchange={"method": "sparse", "density": 0.01}), tmp_path / "sparse/seed0", images)
-    dense, whole, sparse = (summary_of(tmp_path / name / "seed0") for name in ("dense", "whole", "sparse"))
-    assert dense["weights_sha256"] == whole["weights_sha256"] != sparse["weights_sha256"]
+    names = ("dense", "whole", "forgets", "sparse")
+    dense, whole, forgets, sparse = (summary_of(tmp_path / name / "seed0") for name in names)
+    assert dense["weights_sha256"] == whole["weights_sha256"] == forgets["weights_sha256"] != sparse["weights_sha256"]
+    assert dense["test"] == whole["test"] == forgets["test"]
     numbers = dense["parameters"]
-    for summary in (dense, whole, sparse):
+    for summary in (dense, whole, forgets, sparse):
         told = summary["exchange"]
         assert (told["ranks"], told["steps"], told["parameters"]) == (2, 3, numbers)
         assert told["dense_wire_bytes"] == 3 * 2 * 4 * numbers
