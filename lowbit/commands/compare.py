@@ -11,7 +11,6 @@ exchange nothing, and train models of their own.
 """
 
 import argparse
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     claim(max(spec.gpus for _, spec in specs), None)
 
     from lowbit.data._base import read_manifest
+    from lowbit.train.identity import finished
     from lowbit.train.launch import launch
     from lowbit.train.observers import observers_of
     from lowbit.train.run import Interrupted
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     rows = []
     for method, spec in specs:
         place = folder / folder_name(spec, spec.arm) / f"seed{spec.seed}"
-        summary = _finished(place, spec, data)
+        summary = finished(place, spec, data)
         if summary is None:
             print(f"{method}, seed {spec.seed}: training in {place}", flush=True)
             try:
@@ -133,22 +133,6 @@ def exchange_of(method: str, common: dict[str, Any]) -> dict[str, Any]:
     if hook != "sparse":
         return {"method": hook, **acting}
     return {**acting, "compressor": {"name": method, **common.get("compressor", {})}}
-
-
-def _finished(folder: Path, spec: "RunSpec", data: dict[str, Any]) -> dict[str, Any] | None:
-    """The summary of a run that was trained before, if it would come out the same today.
-
-    Args:
-        folder: of the run.
-        spec: of the run.
-        data: manifest of the prepared dataset.
-    """
-    from lowbit.train.identity import identity_of
-
-    if not (folder / "manifest.json").exists() or (spec.start_from and not Path(spec.start_from).exists()):
-        return None
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return summary if summary["identity"] == identity_of(spec, data) else None
 
 
 def row_of(method: str, seed: int, summary: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     specs = [spec_of(RunSpec, json.dumps(spec)) for spec in json.loads(args.specs)]
     claim(max(spec.gpus for spec in specs), args.gpus_granted)
 
+    from lowbit.commands.train import told
     from lowbit.data._base import read_manifest
     from lowbit.train.identity import finished
     from lowbit.train.launch import launch
@@ -46,8 +47,7 @@ def run(args: argparse.Namespace) -> int:
         except Interrupted as stop:
             print(f"{folder}: {stop}")
             return stop.exit_status
-        result = summary["test"]["best"][summary["metric"]]
-        print(f"{folder}: {summary['metric']} {result:.4g} ({summary['seconds']:.0f} s)", flush=True)
+        print(f"{folder}: {told(summary)}", flush=True)
     for spec in specs:
         shutil.copytree(waiting / f"seed{spec.seed}", args.folder / f"seed{spec.seed}", dirs_exist_ok=True)
     shutil.rmtree(waiting)
