@@ -7,10 +7,10 @@ copies bytes while the network carries others. On the network a payload has head
 (`framed_bytes`):
 
     >>> volume("allgather", ranks=8, entries=1_000_000, density=0.01)
-    Volume(sent=560000.0, in_row=560000.0, messages=14)
+    Volume(sent=560000.0, in_row=560000.0, messages=7)
     >>> round(exchange_seconds(volume("dense", ranks=8, entries=1_000_000), Link(rate_bits=1e9)), 4)
     0.0598
-    >>> crossover("allgather", ranks=8)
+    >>> crossover("allgather", ranks=8, entries=1_000_000)
     0.125
 
 **Reference**: R. Hockney, The Communication Challenge for MPP, 1994 (latency and bandwidth); R. Thakur,
@@ -58,14 +58,14 @@ def volume(
         density: k / N, fraction of entries sent; without meaning for `dense`.
         value_bytes: of a value on the wire; 2 for 16 bits.
         trees: whether collectives take log2 P messages in a row, as NCCL's do among many ranks, for as many bytes;
-            otherwise they go round all ranks as gloo's, which gathers in two halves, one after the other.
+            otherwise they go round all ranks as gloo's: in two halves, which do not wait for one another.
 
     Raises:
         ValueError: for another scheme.
     """
     others, pair = ranks - 1, (value_bytes + INDEX_BYTES) * density * entries
     depth = (ranks - 1).bit_length()
-    reduce, gather = (2 * depth, depth) if trees else (2 * others, 2 * others)
+    reduce, gather = (2 * depth, depth) if trees else (2 * others, others)
     if scheme == "dense" or scheme == "shared":
         sent = 2 * others / ranks * value_bytes * entries * (density if scheme == "shared" else 1.0)
         return Volume(sent, sent, reduce)
@@ -79,14 +79,16 @@ def volume(
     raise ValueError(f"scheme {scheme!r}: must be one of {', '.join(SCHEMES)}")
 
 
-def crossover(scheme: str, ranks: int, value_bytes: int = 4) -> float:
-    """Density below which a scheme sends fewer bytes in a row than a dense all-reduce of float32; 1 for every density.
+def crossover(scheme: str, ranks: int, entries: float) -> float:
+    """Density below which a scheme sends fewer bytes in a row than a dense all-reduce, both of float32.
 
-    With values of float32: `allgather` 1 / P, `shared` 1, `oktopk` 1 / 2, `gtopk` (P - 1) / (2 P log2 P).
+    `allgather` 1 / P, `shared` 1, `gtopk` (P - 1) / (2 P log2 P), `oktopk` 1 / 2 - 3 P / (2 N), whose counts are sent at
+    every density. 1 for every density, 0 for none.
     """
-    dense = volume("dense", ranks, 1_000_000).in_row
-    whole = volume(scheme, ranks, 1_000_000, 1.0, value_bytes).in_row
-    return min(1.0, (dense - volume(scheme, ranks, 1_000_000, 0.0).in_row) / whole)
+    dense, fixed, whole = (
+        volume(name, ranks, entries, density).in_row for name, density in (("dense", 1), (scheme, 0), (scheme, 1))
+    )
+    return min(1.0, max(0.0, (dense - fixed) / (whole - fixed)))
 
 
 def framed_bytes(payload: float, messages: float, payload_of_packet: int = PAYLOAD_OF_PACKET) -> float:

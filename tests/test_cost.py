@@ -21,11 +21,20 @@ def test_the_example_is_right():
 
 @pytest.mark.parametrize("ranks", [2, 4, 8, 4096])
 def test_crossovers_by_bytes_are_the_closed_forms(ranks):
-    assert cost.crossover("allgather", ranks) == pytest.approx(1 / ranks)
-    assert cost.crossover("shared", ranks) == 1
-    assert cost.crossover("gtopk", ranks) == pytest.approx((ranks - 1) / (2 * ranks * math.log2(ranks)))
-    assert cost.crossover("oktopk", ranks) == pytest.approx(0.5, abs=0.01 * ranks / 8)
-    assert cost.crossover("allgather", ranks, value_bytes=2) == pytest.approx(4 / 3 / ranks)
+    entries = 1_000_000
+    assert cost.crossover("allgather", ranks, entries) == pytest.approx(1 / ranks)
+    assert cost.crossover("shared", ranks, entries) == 1
+    assert cost.crossover("gtopk", ranks, entries) == pytest.approx((ranks - 1) / (2 * ranks * math.log2(ranks)))
+    assert cost.crossover("oktopk", ranks, entries) == pytest.approx(0.5 - 1.5 * ranks / entries)
+
+
+def test_counts_can_outweigh_a_small_gradient():
+    for entries in (1000, 100_000):
+        density = cost.crossover("oktopk", 64, entries)
+        assert cost.volume("oktopk", 64, entries, density).in_row == pytest.approx(
+            cost.volume("dense", 64, entries).in_row
+        )
+    assert cost.crossover("oktopk", 64, 100) == 0
 
 
 def test_a_ring_of_two_sends_half_twice():
@@ -35,12 +44,46 @@ def test_a_ring_of_two_sends_half_twice():
         cost.volume("ring", 2, 1000)
 
 
+def test_messages_in_a_row():
+    def messages(ranks, trees):
+        return [cost.volume(scheme, ranks, 1000, 0.1, trees=trees).messages for scheme in cost.SCHEMES]
+
+    assert cost.SCHEMES == ("dense", "allgather", "shared", "gtopk", "oktopk")
+    assert messages(2, trees=False) == [2, 1, 2, 2, 5]
+    assert messages(64, trees=False) == [126, 63, 126, 12, 315]
+    assert messages(64, trees=True) == [12, 6, 12, 12, 144]
+    assert messages(5, trees=True) == [6, 3, 6, 6, 17]
+
+
+def test_compression_and_sums_by_hand():
+    # 1000 bytes of memory a second: 10 ms to compress each of 1000 entries, 20 ms to add each of 100 that arrive
+    assumed = Assumptions(compress_bytes=10, sum_bytes=20, memory_bytes_per_second=1000)
+    seconds = {s: assumed.compress_seconds(s, 8, 1000, 0.1) for s in cost.SCHEMES}
+    assert seconds == pytest.approx({"dense": 0, "allgather": 26, "shared": 12, "gtopk": 22, "oktopk": 14})
+    measured = assumed.model_copy(update={"compress_seconds_per_entry": 0.5})
+    assert measured.compress_seconds("allgather", 8, 1000, 0.1) == pytest.approx(500 + 16)
+
+
+def test_a_step_on_assumptions_by_hand():
+    worker = {"tokens": 10, "flops_per_second": 1000, "forward_flops": 2, "backward_flops": 4}
+    network = {"latency_seconds": 1.0, "dense_bytes": 2, "value_bytes": 4}
+    assumed = Assumptions(
+        **worker, **network, compress_bytes=10, sum_bytes=20, memory_bytes_per_second=1000, overlap=0.5
+    )
+    rate = 8 * (1 + 99 / 1448) * 100  # 100 bytes of payload a second
+    assert assumed.backward_seconds(1000) == pytest.approx(40)
+    assert assumed.compute_seconds(1000) == pytest.approx(60)
+    # 2 * 7/8 * 2000 bytes: 35 s, and 2 log2 8 messages; half of backward hides 20 of these 41 s
+    assert assumed.step_seconds("dense", 8, 1000, 1.0, rate) == pytest.approx(60 + 21)
+    # 7 * 8 * 100 bytes: 56 s, and log2 8 messages; less 20 s; 26 s to compress and to add
+    assert assumed.step_seconds("allgather", 8, 1000, 0.1, rate) == pytest.approx(60 + 39 + 26)
+
+
 def test_trees_send_as_much_in_fewer_messages():
     for scheme in cost.SCHEMES:
         ring, tree = (cost.volume(scheme, 64, 1000, 0.1, trees=trees) for trees in (False, True))
         assert ring.in_row == tree.in_row
         assert ring.messages >= tree.messages
-    assert cost.volume("dense", 64, 1000, trees=True).messages == 12
 
 
 def test_a_packet_has_its_headers_and_a_message_its_own():

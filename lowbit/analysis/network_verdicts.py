@@ -44,7 +44,7 @@ CLAIMS = (
     NetworkClaim(
         key="framed_bytes",
         task="bytes on the wire",
-        text="Bytes counted at the interfaces agree with those computed within 5 %, framing included",
+        text="Bytes computed, framing included, are in the mean at most 5 % off those counted at the interfaces",
         measure="error of the payload of exchanges with headers and acknowledgements, against the kernel's counters",
         kind="exchange",
         error="framed_error_percent",
@@ -53,7 +53,7 @@ CLAIMS = (
     NetworkClaim(
         key="exchange_seconds",
         task="time of an exchange",
-        text="The cost model predicts the time of an exchange within 20 %",
+        text="The cost model's times of exchanges are in the mean at most 20 % off those measured",
         measure="error of the predicted time of an exchange, links and sizes held out from the fit",
         kind="exchange",
         error="error_percent",
@@ -62,7 +62,7 @@ CLAIMS = (
     NetworkClaim(
         key="step_seconds",
         task="time of a training step",
-        text="The cost model predicts the time of a training step within 20 %",
+        text="The cost model's times of training steps are in the mean at most 20 % off those measured",
         measure="error of the predicted time of a training step, none of which the fit has seen",
         kind="training",
         error="error_percent",

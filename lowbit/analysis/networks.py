@@ -99,7 +99,8 @@ def measurements_table(records: pd.DataFrame, model: Model, hardware: str, devic
     for order, row in enumerate(records.to_dict("records")):
         predicted = model.exchange_seconds(row) if row["kind"] == "exchange" else _step_seconds(row, records, model)
         row["held_out_size"] = row["kind"] == "exchange" and bool(row["held_out_size"])
-        held_out = bool(row["held_out_link"]) or row["held_out_size"] or row["kind"] == "training"
+        unseen = row["kind"] == "training" and row["method"] != "noop"  # the steps without exchange are given
+        held_out = bool(row["held_out_link"]) or row["held_out_size"] or unseen
         rows.append(
             {
                 "study": STUDY,
@@ -134,10 +135,10 @@ def _step_seconds(row: dict[str, Any], records: pd.DataFrame, model: Model) -> f
         return float(alone)
     entries = runs.loc[runs["method"] == "allreduce", "payload_bytes"].iloc[0] / row["ranks"]
     entries /= cost.volume("dense", row["ranks"], 1).sent
-    bytes_of_rank, rounds = row["payload_bytes"] / row["ranks"], row["messages"] / row["ranks"] / 2
+    bytes_of_rank = row["payload_bytes"] / row["ranks"]
     method = _EXCHANGED.get(row["method"], _SPARSE.format(row["density"]))
     computing = model.compute_seconds(row["link"], method, entries)
-    exchanged = cost.Volume(bytes_of_rank, bytes_of_rank, rounds)
+    exchanged = cost.Volume(bytes_of_rank, bytes_of_rank, row["messages_in_row"])
     return float(alone) + cost.exchange_seconds(exchanged, model.link(row), computing)
 
 
@@ -177,9 +178,10 @@ def assumptions_table(extrapolation: dict[str, Any]) -> pd.DataFrame:
 
 
 def crossovers_table(extrapolation: dict[str, Any]) -> pd.DataFrame:
-    """Density below which every scheme sends fewer bytes in a row than a dense all-reduce, by number of workers."""
+    """Density below which every scheme sends fewer bytes in a row than a dense all-reduce of the smallest gradient."""
+    entries = min(extrapolation["gradients"].values())
     rows = [
-        (scheme, workers, cost.crossover(scheme, workers))
+        (scheme, workers, cost.crossover(scheme, workers, entries))
         for scheme in cost.SCHEMES
         if scheme != "dense"
         for workers in extrapolation["workers"]

@@ -56,7 +56,8 @@ def exchanged(case: Case) -> dict[str, Any]:
     for gradient in gradients[:2]:  # the history of the compressor, and connections
         exchange.mean(gradient.clone(), layout, case.density)
     dist.barrier()
-    before, payload, messages = counted_bytes(), exchange.sent_bytes, exchange.sent_messages
+    before, payload = counted_bytes(), exchange.sent_bytes
+    messages, in_row = exchange.sent_messages, exchange.messages
     rounds: dict[str, list[float]] = {"seconds": [], "compress": [], "decompress": []}
     for number in range(case.rounds):
         gradient = gradients[number % 3].clone()
@@ -71,6 +72,7 @@ def exchanged(case: Case) -> dict[str, Any]:
     return rounds | {
         "wire_bytes": exchange.sent_bytes - payload,
         "messages": exchange.sent_messages - messages,
+        "messages_in_row": exchange.messages - in_row,
         "counted_bytes": counted_bytes() - before,
     }
 
@@ -121,7 +123,8 @@ def trained(training: Training) -> dict[str, Any]:
                 curve.append((sum(spent["seconds"]), float(cross_entropy(model.module(held_out), targets))))
     dist.barrier()
     told: dict[str, Any] = {name: list(seconds) for name, seconds in spent.items()} | {"curve": curve}
-    told |= {"wire_bytes": _exchange(hook).sent_bytes, "messages": _exchange(hook).sent_messages}
+    spoken = _exchange(hook)
+    told |= {"wire_bytes": spoken.sent_bytes, "messages": spoken.sent_messages, "messages_in_row": spoken.messages}
     told["counted_bytes"] = counted_bytes() - before
     if training.trace:
         with tracing.recorded(Path(training.trace)) if rank == 0 else nullcontext():

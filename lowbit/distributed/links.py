@@ -45,6 +45,7 @@ def _measured(spec: NetworkSpec, link: str, traces: Path | None) -> Iterator[Rec
             **place,
             "payload_bytes": traffic.wire_bytes,
             "messages": traffic.messages,
+            "messages_in_row": traffic.messages_in_row,
             "framed_bytes": traffic.framed_bytes,
             "counted_bytes": traffic.counted_bytes,
             "payload_of_packet": traffic.payload_of_packet,

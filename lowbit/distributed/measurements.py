@@ -47,12 +47,14 @@ class Traffic:
     Args:
         wire_bytes: payload, as computed.
         messages: that carried it, as computed.
+        messages_in_row: that had to wait for one another, of the rank with most of them.
         counted_bytes: what the interfaces have sent; None where they were not asked.
         payload_of_packet: bytes of payload in a full packet.
     """
 
     wire_bytes: float
     messages: float
+    messages_in_row: float
     counted_bytes: float | None
     payload_of_packet: int
 
@@ -153,13 +155,15 @@ def traffic_of(told: list[dict[str, Any]], rounds: int, counted: bool, payload_o
     """The traffic of one round, of what every rank tells of all.
 
     Args:
-        told: `wire_bytes`, `messages` and `counted_bytes` of every rank.
+        told: `wire_bytes`, `messages`, `messages_in_row` and `counted_bytes` of every rank.
         rounds: that these were sent in.
         counted: whether the counters belong to the ranks alone.
         payload_of_packet: bytes of payload in a full packet.
     """
     sums = {key: sum(t[key] for t in told) / rounds for key in ("wire_bytes", "messages", "counted_bytes")}
-    return Traffic(sums["wire_bytes"], sums["messages"], sums["counted_bytes"] if counted else None, payload_of_packet)
+    in_row = max(t["messages_in_row"] for t in told) / rounds
+    counters = sums["counted_bytes"] if counted else None
+    return Traffic(sums["wire_bytes"], sums["messages"], in_row, counters, payload_of_packet)
 
 
 def cases(numel: int, density: float, rounds: int, ranks_per_node: int = 1) -> list[Case]:

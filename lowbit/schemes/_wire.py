@@ -1,8 +1,10 @@
 """The collectives that schemes use, between the ranks of one group, counted in bytes and seconds.
 
 `sent_bytes` is the payload that this rank puts on the network: what a ring or a tree as of gloo and NCCL must send,
-without the framing of the transport. `sent_messages` are those that gloo cuts it into, in the mean over ranks: rings
-go round in two halves, and an all-reduce leaves out segments without an entry. One rank alone sends nothing.
+without the framing of the transport. `messages` are those that wait for one another: gloo's rings send on what has come
+from the neighbour, P - 1 times in a gather and twice that in an all-reduce. `sent_messages` are those that gloo cuts it
+into, in the mean over ranks: rings go round in two halves that do not wait for one another, and an all-reduce leaves
+out segments without an entry. One rank alone sends nothing.
 """
 
 import math

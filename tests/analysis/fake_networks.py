@@ -17,6 +17,8 @@ METHODS = {
     "hggtopk 0.01 oktopk": ("oktopk", 4, 1.5e-8),
     "randomkec 0.01 shared": ("shared", 4, 5e-9),
 }
+SENT = {"dense": 4, "shared": 4, "allgather": 2, "gtopk": 1, "oktopk": 6}
+"""Messages of one of two ranks: gloo's rings go round in two halves."""
 HOOKS = {"noop": None, "allreduce": "dense float32", "bf16": "dense bfloat16", "hggtopk 0.01": "hggtopk 0.01 allgather"}
 PARAMETERS = 1_000_000
 EXTRAPOLATION = Extrapolation(workers=(8, 1024), gbit_per_second=(1, 10, 100, 400)).model_dump(mode="json")
@@ -68,7 +70,7 @@ class Fake:
 
     def _nothing(self, link: str, rate: float | None) -> dict:
         return {"link": link, "rate_bits": rate, "ranks": 2, "density": 0.01, "payload_bytes": 0.0, "messages": 0.0,
-                "framed_bytes": 0.0, "counted_bytes": None if rate is None else 0.0,
+                "messages_in_row": 0.0, "framed_bytes": 0.0, "counted_bytes": None if rate is None else 0.0,
                 "payload_of_packet": 1448}  # fmt: skip
 
     def _exchange(self, link: str, rate: float | None, method: str, size: int) -> dict:
@@ -76,10 +78,10 @@ class Fake:
         volume = cost.volume(scheme, 2, size, 0.01 if scheme != "dense" else 1.0, width)
         ways = cost.Link(rate or float("inf"), self.latency, self.host)
         seconds = cost.exchange_seconds(volume, ways, computing * size) * (self.held_out if link == "1gbit" else 1.0)
-        payload, messages = 2 * volume.sent, 4.0 * volume.messages
+        payload, messages = 2 * volume.sent, 2 * SENT[scheme]
         framed = cost.framed_bytes(payload, messages)
         return self._nothing(link, rate) | {
             "scheme": scheme, "value_bytes": width, "seconds": seconds, "compute_seconds": computing * size,
-            "payload_bytes": payload, "messages": messages, "framed_bytes": framed,
+            "payload_bytes": payload, "messages": messages, "messages_in_row": volume.messages, "framed_bytes": framed,
             "counted_bytes": None if rate is None else framed * self.miscounted,
         }  # fmt: skip

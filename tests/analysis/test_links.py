@@ -40,6 +40,33 @@ def test_the_fit_finds_the_law(whole):
     assert set(whole.runs.loc[whole.runs["held_out"], "kind"]) == {"exchange", "training"}
 
 
+def test_a_step_waits_for_messages_in_a_row_however_many_are_sent(tmp_path):
+    Fake().write(tmp_path)
+    _, _, records = networks.read_run(tmp_path)
+    model = networks.fit(records)
+
+    def predicted(changed):
+        table = networks.measurements_table(changed, model, "a chip", "cpu")
+        return table[table["kind"] == "training"].set_index(["task", "arm"])["predicted_seconds"]
+
+    before, after = (
+        predicted(records.assign(**{column: 3 * records[column]})) for column in ("messages", "messages_in_row")
+    )
+    assert before["100mbit", "hggtopk 0.01"] == pytest.approx(0.02 + 0.016838 + 3e-4, rel=1e-3)
+    later = (after - before).drop("noop", level="arm") / model.latency_seconds
+    assert later.groupby("arm").first().to_dict() == pytest.approx({"allreduce": 4, "bf16": 4, "hggtopk 0.01": 2})
+
+
+def test_what_the_model_is_given_is_not_held_out(whole):
+    alone = whole.runs[whole.runs["arm"] == "noop"].set_index("task")["held_out"]
+    assert alone.to_dict() == {"100mbit": False, "10gbit": False, "1gbit": True}
+
+
+def test_claims_say_that_means_are_judged(whole):
+    for record in outcomes(whole).values():
+        assert "in the mean at most" in record["claim"]
+
+
 def outcomes(content):
     return {record["id"].rpartition("/")[2]: record for record in content.verdicts}
 

@@ -40,7 +40,7 @@ def draw(tables: Tables) -> Figure:
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=3)
     style.note(
         figure,
-        "By bytes: allgather 1/P, oktopk 1/2, gtopk (P-1)/(2 P log2 P), shared 1. By time: against the dense exchange "
-        f"of the assumptions; lines at {_NEVER:g} never. Nothing here is measured.",
+        "By bytes of the smallest gradient: allgather 1/P, oktopk 1/2, gtopk (P-1)/(2 P log2 P), shared 1. By time: "
+        f"against the dense exchange of the assumptions; lines at {_NEVER:g} never. Nothing here is measured.",
     )
     return figure
