@@ -82,7 +82,7 @@ def volume(
 def crossover(scheme: str, ranks: int, entries: float) -> float:
     """Density below which a scheme sends fewer bytes in a row than a dense all-reduce, both of float32.
 
-    `allgather` 1 / P, `shared` 1, `gtopk` (P - 1) / (2 P log2 P), `oktopk` 1 / 2 - 3 P / (2 N), whose counts are sent at
+    `allgather` 1 / P, `shared` 1, `gtopk` (P - 1) / (2 P log2 P), `oktopk` 1 / 2 - 3 P / (2 N): its counts are sent at
     every density. 1 for every density, 0 for none.
     """
     dense, fixed, whole = (
