@@ -82,8 +82,8 @@ def volume(
 def crossover(scheme: str, ranks: int, entries: float) -> float:
     """Density below which a scheme sends fewer bytes in a row than a dense all-reduce, both of float32.
 
-    `allgather` 1 / P, `shared` 1, `gtopk` (P - 1) / (2 P log2 P), `oktopk` 1 / 2 - 3 P / (2 N): its counts are sent at
-    every density. 1 for every density, 0 for none.
+    `allgather` 1 / P, `shared` 1, `gtopk` (P - 1) / (2 P log2 P), `oktopk` 1 / 2 - 3 P / (2 N), since it
+    sends counts at every density. 1 for every density, 0 for none.
     """
     dense, fixed, whole = (
         volume(name, ranks, entries, density).in_row for name, density in (("dense", 1), (scheme, 0), (scheme, 1))

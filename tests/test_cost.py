@@ -147,6 +147,14 @@ def test_the_command_answers(capsys):
     assert capsys.readouterr().out.splitlines()[-1].startswith("It does not pay")
 
 
+@pytest.mark.parametrize(("overlap", "hidden"), [(1, 29.08), (0.25, 7.27), (0, 0)])
+def test_the_command_hides_as_much_as_is_assumed(overlap, hidden, capsys):
+    # 4 operations of 355e6 parameters and 8192 tokens, at 4e14 a second: 29.08 ms
+    case = ["cost", "--entries", "355M", "--workers", "64", "--rate", "10gbit", "--assume", f"overlap={overlap}"]
+    assert main(case) == 0
+    assert f"backward hides up to {hidden:g} ms of the network\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -154,6 +162,7 @@ def test_the_command_answers(capsys):
         (["--assume", "tokens=x"], "--assume tokens=x: Input should be a valid number"),
         (["--workers", "1"], "one alone exchanges nothing"),
         (["--density", "2"], "--density 2: must be in (0, 1]"),
+        (["--compressor", "topk"], "--compressor topk: its time is taken from a benchmark; add --benchmark CSV"),
     ],
 )
 def test_the_command_says_what_is_wrong(arguments, said, capsys):

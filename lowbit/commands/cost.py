@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--assume", action="append", default=[], metavar="NAME=VALUE", help="another assumption; may be given again"
     )
     parser.add_argument("--benchmark", type=Path, metavar="CSV", help="of `benchmark compressors`: your own times")
-    parser.add_argument("--compressor", default="hggtopk", help="whose time is taken from it (default: hggtopk)")
+    parser.add_argument("--compressor", help="whose time is taken from --benchmark (default: hggtopk)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,9 +52,10 @@ def run(args: argparse.Namespace) -> int:
     print("assumed (not measured, but for what --assume and --benchmark say):")
     for name, field in type(assumed).model_fields.items():
         print(f"  {name:<28} {getattr(assumed, name):<10.4g} {field.description}")
-    backward, n, p = assumed.backward_seconds(args.entries), args.entries, args.workers
+    n, p = args.entries, args.workers
+    hides = assumed.overlap * assumed.backward_seconds(n)
     print(f"\n{p} workers, {n:g} entries, {args.rate / 1e9:g} Gb/s, density {args.density:g}")
-    print(f"forward and backward {_ms(assumed.compute_seconds(n))}, of which backward may hide {_ms(backward)}")
+    print(f"forward and backward {_ms(assumed.compute_seconds(n))}; backward hides up to {_ms(hides)} of the network")
     print(
         f"{'scheme':<10} {'GB in a row':>12} {'network':>12} {'compute':>12} {'step':>12} {'times':>7} "
         f"{'pays below':>11}"
@@ -97,6 +98,11 @@ def demand_possible(args: argparse.Namespace) -> None:
         raise UserError(f"--workers {args.workers}: one alone exchanges nothing; at least 2")
     if not 0 < args.density <= 1:
         raise UserError(f"--density {args.density:g}: must be in (0, 1], the fraction of entries that is sent")
+    if args.compressor and not args.benchmark:
+        raise UserError(
+            f"--compressor {args.compressor}: its time is taken from a benchmark; add --benchmark CSV of `python -m lowbit "
+            f"benchmark compressors --names {args.compressor} --csv CSV`, or leave it out"
+        )
 
 
 def _assumptions(args: argparse.Namespace):
@@ -117,7 +123,9 @@ def _assumptions(args: argparse.Namespace):
     except ValidationError as error:
         fault = error.errors()[0]
         raise UserError(f"--assume {fault['loc'][0]}={fault['input']}: {fault['msg']}") from None
-    return assumed.measured_by(args.benchmark, args.compressor, args.density) if args.benchmark else assumed
+    return (
+        assumed.measured_by(args.benchmark, args.compressor or "hggtopk", args.density) if args.benchmark else assumed
+    )
 
 
 def _ms(seconds: float) -> str:

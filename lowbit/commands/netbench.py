@@ -19,25 +19,29 @@ from pathlib import Path
 
 from lowbit.network_spec import UNITS, bits_of
 
+_DEFAULTS = {"ranks_per_node": 1, "rates": (1e8, 1e9, 1e10), "numel": 1_000_000, "rounds": 5, "seeds": 1}
+"""Of options that are refused where they would have no effect."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to measure."""
     parser.add_argument("--ranks", type=_count, default=2, help="processes (default: 2)")
-    parser.add_argument("--ranks-per-node", type=_count, default=1, metavar="N", help="dense mean among so many first")
+    parser.add_argument(
+        "--ranks-per-node", type=_count, metavar="N", help="dense mean among so many first (default: 1)"
+    )
     parser.add_argument(
         "--rates",
         type=lambda text: tuple(rate_of(part) for part in text.split(",")),
-        default=(1e8, 1e9, 1e10),
         metavar="RATE,...",
         help="of the links: numbers with kbit, mbit or gbit, or unlimited (default: 100mbit,1gbit,10gbit)",
     )
-    parser.add_argument("--numel", type=_count, default=1_000_000, help="entries of the gradient (default: 1000000)")
+    parser.add_argument("--numel", type=_count, help="entries of the gradient (default: 1000000)")
     parser.add_argument("--density", type=_fraction, default=0.01, help="fraction of entries sent (default: 0.01)")
-    parser.add_argument("--rounds", type=_count, default=5, help="exchanges of each kind (default: 5)")
+    parser.add_argument("--rounds", type=_count, help="exchanges of each kind (default: 5)")
     parser.add_argument(
         "--train", type=_count, metavar="STEPS", help="train a network of 1.1 million parameters instead"
     )
-    parser.add_argument("--seeds", type=_count, default=1, help="repetitions of training (default: 1)")
+    parser.add_argument("--seeds", type=_count, help="repetitions of training (default: 1)")
     parser.add_argument(
         "--trace", type=Path, metavar="FOLDER", help="write a Chrome trace of steps of every training run of seed 0"
     )
@@ -49,14 +53,15 @@ def run(args: argparse.Namespace) -> int:
     """Print a table as it grows, and write the CSV at the end.
 
     Raises:
-        UserError: for a trace without training, or ranks that do not fill nodes.
+        UserError: for an option that would have no effect, or ranks that do not fill nodes.
     """
     from lowbit.atomic import write_text
     from lowbit.distributed import namespaces
     from lowbit.errors import UserError
 
-    if args.trace and not args.train:
-        raise UserError("--trace: shows steps of training; add --train STEPS")
+    demand_effective(args)
+    left_out = {name: value for name, value in _DEFAULTS.items() if getattr(args, name) is None}
+    args = argparse.Namespace(**vars(args) | left_out)
     if args.ranks % args.ranks_per_node:
         raise UserError(f"--ranks-per-node {args.ranks_per_node}: must divide --ranks {args.ranks}")
     why = "asked for" if args.loopback else namespaces.what_is_missing()
@@ -73,6 +78,25 @@ def run(args: argparse.Namespace) -> int:
         if args.csv:
             write_text(args.csv, "\n".join(lines) + "\n")
     return 0
+
+
+def demand_effective(args: argparse.Namespace) -> None:
+    """Refuse options that what is asked for does not look at.
+
+    Raises:
+        UserError: naming the option.
+    """
+    from lowbit.errors import UserError
+
+    reasons = dict.fromkeys(("seeds", "trace"), "is for training; add --train STEPS, or leave it out")
+    if args.train:
+        names = ("ranks_per_node", "numel", "rounds")
+        reasons = dict.fromkeys(names, "is for exchanges alone, and has no effect on training; leave it or --train out")
+    if args.loopback:
+        reasons["rates"] = "loopback is as fast as it goes; leave it or --loopback out"
+    for name, why in reasons.items():
+        if getattr(args, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')}: {why}")
 
 
 def _exchanges(args: argparse.Namespace, rate: float | None, link: str, loopback: bool) -> Iterator[tuple]:
@@ -101,7 +125,8 @@ def _training(args: argparse.Namespace, rate: float | None, link: str, loopback:
 
     heads = " ".join(f"{head:>8}" for head in ("step ms", "exposed", "loss", "seconds", "to goal", "of dense"))
     print(
-        f"{args.ranks} ranks, a perceptron on digits; goal: validation loss of {args.train} steps with allreduce; "
+        f"{args.ranks} ranks, a perceptron on digits; goal: validation loss of {args.train} steps with allreduce, "
+        "when it is first reached; "
         "exposed: step minus that of noop"
     )
     print(f"{'link':<10} {'hook':<22} {'seed':>4} {heads} {COLUMNS}")
@@ -113,7 +138,7 @@ def _training(args: argparse.Namespace, rate: float | None, link: str, loopback:
             name, (seconds, loss) = t.training.name, t.curve[-1]
             baseline = t.step_seconds if name == "noop" else baseline
             if name == "allreduce":
-                goal, dense = loss, seconds
+                goal, dense = loss, t.seconds_to(loss)
             reached = None if dense is None else t.seconds_to(goal)
             ratio = None if reached is None else reached / dense
             if ratio is not None:

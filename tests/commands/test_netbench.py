@@ -10,6 +10,7 @@ import pytest
 from lowbit.__main__ import main
 from lowbit.commands import netbench
 from lowbit.distributed import namespaces
+from lowbit.distributed.measurements import PHASES, Traffic, Trained
 
 CASES = ["dense float32", "dense bfloat16", "hggtopk 0.2 allgather", "hggtopk 0.2 gtopk"]
 
@@ -68,6 +69,44 @@ def test_training_on_loopback(tmp_path, capsys):
     assert found["loopback hggtopk 0.05", "loss"] == found["loopback topk 0.05", "loss"]  # the same entries
     assert found["loopback allreduce", "to_goal"] > 0
     assert ("loopback allreduce", "counted") not in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seeds", "2"], "--seeds: is for training; add --train STEPS, or leave it out"),
+        (["--trace", "somewhere"], "--trace: is for training; add --train STEPS, or leave it out"),
+        (["--train", "2", "--numel", "10"], "--numel: is for exchanges alone"),
+        (["--train", "2", "--rounds", "10"], "--rounds: is for exchanges alone"),
+        (["--train", "2", "--ranks-per-node", "2"], "--ranks-per-node: is for exchanges alone"),
+        (["--loopback", "--rates", "1gbit"], "--rates: loopback is as fast as it goes"),
+        (["--ranks-per-node", "3"], "--ranks-per-node 3: must divide --ranks 2"),
+    ],
+)
+def test_options_without_effect_are_refused(arguments, said, capsys):
+    assert main(["netbench", *arguments]) != 0
+    assert said in capsys.readouterr().err
+
+
+def test_every_run_is_timed_to_its_first_crossing_of_the_goal(monkeypatch, tmp_path, capsys):
+    curves = {
+        "allreduce": [(1.0, 0.9), (2.0, 0.4), (3.0, 0.6), (4.0, 0.5)],  # there after 2 s, and then away again
+        "hggtopk": [(0.5, 0.9), (1.0, 0.5), (1.5, 0.1)],
+        "bf16": [(9.0, 0.6)],
+    }
+
+    def measure(runs, ranks, rate, *, loopback):
+        for run in (r for r in runs if r.hook in curves and r.pipeline):
+            traffic = Traffic(1.0, 1.0, 1.0, None, 1448)
+            yield Trained(run, 0.1, dict.fromkeys(PHASES, 0.0), traffic, curves[run.hook])
+
+    monkeypatch.setattr("lowbit.distributed.netbench.measure", measure)
+    assert main(["netbench", "--loopback", "--train", "4", "--csv", str(tmp_path / "rows.csv")]) == 0
+    lines = [line.split(",") for line in (tmp_path / "rows.csv").read_text().splitlines()]
+    found = {(case, metric): float(value) for _, case, metric, value, _ in lines[1:]}
+    assert found["loopback allreduce", "to_goal_of_dense"] == 1
+    assert found["loopback hggtopk 0.01", "to_goal_of_dense"] == 0.5
+    assert ("loopback bf16", "to_goal") not in found
 
 
 def test_rates():
