@@ -46,7 +46,3 @@ def faults(name: str, study: NetworkStudy) -> Iterator[str]:
     place = f"studies.{name}"
     if name != "network":
         yield f"{place}: a study with links must be called network, the name that the pipeline has rules for"
-    for part in ("links", "sizes"):
-        both = set(getattr(study, part).fitted) & set(getattr(study, part).held_out)
-        if both:
-            yield f"{place}.{part}: {', '.join(map(str, sorted(both)))} is fitted and held out; leave it in one of them"

@@ -2,9 +2,10 @@
 
 import json
 import re
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from lowbit import catalog
 from lowbit.catalog import Settings
@@ -35,13 +36,29 @@ def _checked(rate: str) -> str:
 Rate = Annotated[str, AfterValidator(_checked)]
 
 
+def _demand_unlike(fitted: tuple, held_out: tuple, value: Callable[[Any], float]) -> None:
+    """Refuse what stands twice, however it is written: 1gbit is 1000mbit."""
+    seen: dict[float, tuple[str, Any]] = {}
+    for part, entry in (*(("fitted", e) for e in fitted), *(("held out", e) for e in held_out)):
+        if (number := round(value(entry))) in seen:
+            before, first = seen[number]
+            named = f"{entry}" if entry == first else f"{entry}, which is {first},"
+            raise ValueError(f"{named} is {before} and again {part}; leave it in one place")
+        seen[number] = part, entry
+
+
 class Links(Settings):
     """Rates of virtual links, such as 100mbit or 1gbit."""
 
-    fitted: Annotated[tuple[Rate, ...], Field(min_length=1)] = Field(
+    fitted: Annotated[tuple[Rate, ...], Field(min_length=2)] = Field(
         ("100mbit", "10gbit"), description="Links on which the cost model is fitted."
     )
     held_out: tuple[Rate, ...] = Field(("1gbit",), description="Links that it is held to.")
+
+    @model_validator(mode="after")
+    def _unlike(self) -> "Links":
+        _demand_unlike(self.fitted, self.held_out, bits_of)
+        return self
 
 
 class Sizes(Settings):
@@ -51,6 +68,19 @@ class Sizes(Settings):
         (100_000, 1_000_000), description="Sizes at which the cost model is fitted."
     )
     held_out: tuple[Count, ...] = Field((300_000,), description="Sizes that it is held to.")
+
+    @model_validator(mode="after")
+    def _unlike(self) -> "Sizes":
+        _demand_unlike(self.fitted, self.held_out, float)
+        return self
+
+
+_BUILT = (
+    *(f"compressors/{name}.py" for name in ("hggtopk", "none", "randomk")),
+    *(f"feedback/{name}.py" for name in ("none", "residual")),
+    *(f"schemes/{name}.py" for name in ("allgather", "dense", "gtopk", "oktopk", "shared")),
+)
+"""Code of the variants that are measured; no import names them."""
 
 
 class Measurement(Settings):
@@ -87,6 +117,4 @@ class NetworkSpec(Measurement):
     @property
     def code_digest(self) -> str:
         """Fingerprint of the code this run uses; part of the run rule's params."""
-        compressors = (f"compressors/{name}.py" for name in ("hggtopk", "none", "randomk", "topk"))
-        schemes = (f"schemes/{name}.py" for name in ("allgather", "dense", "gtopk", "oktopk", "shared"))
-        return catalog.digest("distributed/links.py", "distributed/link_rank.py", *compressors, *schemes)
+        return catalog.digest("distributed/links.py", "distributed/link_rank.py", *_BUILT)

@@ -100,7 +100,7 @@ def demand_possible(args: argparse.Namespace) -> None:
         raise UserError(f"--density {args.density:g}: must be in (0, 1], the fraction of entries that is sent")
     if args.compressor and not args.benchmark:
         raise UserError(
-            f"--compressor {args.compressor}: its time is taken from a benchmark; add --benchmark CSV, made by `python -m "
+            f"--compressor {args.compressor}: its time is taken from a benchmark; add --benchmark CSV of `python -m "
             f"lowbit benchmark compressors --names {args.compressor} --csv CSV`, or leave it out"
         )
 

@@ -7,6 +7,7 @@ A table by hand: `python -m lowbit netbench`.
 
 import argparse
 import platform
+import shutil
 from pathlib import Path
 
 
@@ -24,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from lowbit import manifest
+    from lowbit.atomic import replacing
     from lowbit.commands._flags import spec_of
     from lowbit.commands.benchmark import header
     from lowbit.distributed import links
@@ -48,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
         "records": len(records),
     }
     for name in links.TRACES.values():
-        (scratch / name).replace(args.folder / name)
+        with replacing(args.folder / name) as temporary:  # not moved: a run that is killed here starts again from it
+            shutil.copyfile(scratch / name, temporary)
     publish(args.folder, records, spec.to_json(), summary)
     print(f"{args.folder}: {len(records)} measurements on {', '.join(asked)}")
     return 0

@@ -24,7 +24,7 @@ from lowbit.compressors import GradientCompressor, make
 from lowbit.distributed._arguments import demand_fitting, demand_possible, settings_of
 from lowbit.distributed.exchange import Exchange
 from lowbit.distributed.layout import Layout, layout_of
-from lowbit.distributed.nodes import wires
+from lowbit.distributed.nodes import nodes_of, wires
 from lowbit.distributed.replicas import demand_identical
 from lowbit.distributed.state import merged, state_of
 from lowbit.distributed.watch import Watch
@@ -231,7 +231,7 @@ def register_sparse_hook(
     demand_possible(density, warmup, warmup_steps, granularity)
     session = compressor if isinstance(compressor, GradientCompressor) else make(**settings_of(compressor))
     way = catalog.build("schemes", settings_of(scheme))
-    demand_fitting(session, way, dist.get_world_size(model.process_group) // ranks_per_node)
+    demand_fitting(session, way, nodes_of(dist.get_world_size(model.process_group), ranks_per_node))
     everyone, between, inside = wires(Wire(model.process_group), ranks_per_node, timedelta(seconds=timeout_seconds))
     hook = SparseHook(
         model,

@@ -19,21 +19,34 @@ from lowbit.errors import UserError
 _TOOLS = ("ip", "tc", "unshare", "nsenter")
 _SUBNET = "10.77.0"
 INTERFACE = "eth0"
+_INSTEAD = "measure on loopback alone: python -m lowbit netbench --loopback"
 _BURST_SECONDS = 0.00055
 _MERGED_BYTES = 65536
+_PAIR = "ip link add probe0 type veth peer name probe1"
+_NEEDED = (
+    ("no right to make network namespaces", "true"),
+    ("no bridges in this kernel, or no right to make them", "ip link add probe0 type bridge"),
+    ("no virtual links (veth) in this kernel", _PAIR),
+    (
+        "no rates of links (tbf) in this kernel",
+        f"{_PAIR} && tc qdisc add dev probe0 root tbf rate 1mbit burst 8kb latency 100ms",
+    ),
+    ("no right to enter network namespaces", "nsenter --target $$ --net true"),
+)
+"""Why not, and what then fails."""
 
 
 def what_is_missing() -> str:
     """Why there can be no such network here; empty when there can."""
     if absent := [tool for tool in _TOOLS if shutil.which(tool) is None]:
         return f"{', '.join(absent)} not found (packages iproute2 and util-linux)"
-    tried = subprocess.run(
-        ["unshare", "--net", "ip", "link", "add", "probe0", "type", "bridge"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return f"no right to make network namespaces ({tried.stderr.strip()})" if tried.returncode else ""
+    return next((f"{why} ({said})" for why, command in _NEEDED if (said := _fault(command))), "")
+
+
+def _fault(command: str) -> str:
+    """What a command in a namespace of its own ends with; empty when it does what it should."""
+    tried = subprocess.run(["unshare", "--net", "sh", "-c", command], capture_output=True, text=True, check=False)
+    return (tried.stderr.strip() or f"status {tried.returncode}") if tried.returncode else ""
 
 
 def address(rank: int) -> str:
@@ -80,9 +93,7 @@ def _namespace(stack: ExitStack) -> list[str]:
     stack.callback(holder.wait)
     stack.callback(holder.kill)
     if holder.stdout.readline() != "ready\n":
-        raise UserError(
-            f"unshare --net: ended with status {holder.wait()}; run as root, or measure on loopback: --loopback"
-        )
+        raise UserError(f"unshare --net: ended with status {holder.wait()}; run as root, or {_INSTEAD}")
     return ["nsenter", "--target", str(holder.pid), "--net"]
 
 
@@ -106,5 +117,5 @@ def _run(place: list[str], command: str) -> None:
     done = subprocess.run([*place, *command.split()], capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(
-            f"{' '.join(place)} {command}: {done.stderr.strip() or done.returncode}; or measure on loopback: --loopback"
+            f"{' '.join(place)} {command}: {done.stderr.strip() or done.returncode}; mend that, or {_INSTEAD}"
         )

@@ -8,6 +8,17 @@ from lowbit.errors import SettingError
 from lowbit.schemes import Wire
 
 
+def nodes_of(world: int, ranks_per_node: int) -> int:
+    """How many nodes there are.
+
+    Raises:
+        SettingError: when they would not be equally large.
+    """
+    if ranks_per_node < 1 or world % ranks_per_node:
+        raise SettingError(f"{ranks_per_node} ranks in a node: must divide the number of ranks, {world}")
+    return world // ranks_per_node
+
+
 def wires(everyone: Wire, ranks_per_node: int, timeout: timedelta) -> tuple[Wire, Wire, Wire]:
     """To all ranks, to those of this one's number in other nodes, and to those of its own node.
 
@@ -19,8 +30,7 @@ def wires(everyone: Wire, ranks_per_node: int, timeout: timedelta) -> tuple[Wire
     Raises:
         SettingError: when nodes would not be equally large.
     """
-    if ranks_per_node < 1 or everyone.world % ranks_per_node:
-        raise SettingError(f"{ranks_per_node} ranks in a node: must divide the number of ranks, {everyone.world}")
+    nodes_of(everyone.world, ranks_per_node)
     ranks = dist.get_process_group_ranks(everyone.group)
     first = everyone.rank - everyone.rank % ranks_per_node
 

@@ -1,0 +1,82 @@
+"""The run of the network study: interrupted anywhere, it goes on; what determines it is checked and fingerprinted."""
+
+import inspect
+import json
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from lowbit import catalog
+from lowbit.__main__ import main
+from lowbit.compressors import make
+from lowbit.distributed import links
+from lowbit.distributed.measurements import Case, cases, trainings
+from lowbit.network_spec import Links, NetworkSpec, Sizes
+
+
+def test_a_run_that_is_killed_while_it_is_published_goes_on(tmp_path, monkeypatch):
+    measured = []
+
+    def pieces(spec, why, scratch):
+        def measure():
+            measured.append(why)
+            scratch.mkdir(parents=True, exist_ok=True)
+            for name in links.TRACES.values():
+                (scratch / name).write_text("{}")
+            yield {"type": "exchange", "seconds": 0.5}
+
+        return {"1gbit": measure}
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(links, "pieces", pieces)
+    monkeypatch.setattr(links, "why_loopback", lambda: "")
+    command = ["links", "--spec", "{}", "--folder", str(tmp_path)]
+    with monkeypatch.context() as patched:
+        patched.setattr("lowbit.pieces.publish", killed)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            sys.exit(main(command))
+    assert main(command) == 0
+    assert measured == [""], "once"
+    assert json.loads((tmp_path / "summary.json").read_text())["records"] == 1
+    assert all((tmp_path / name).read_text() == "{}" for name in links.TRACES.values())
+
+
+def test_code_of_all_that_is_measured_is_part_of_the_fingerprint(monkeypatch):
+    roots = []
+    monkeypatch.setattr(catalog, "digest", lambda *given: roots.extend(given) or "digest")
+    assert NetworkSpec().code_digest == "digest"
+    jobs = [*cases(1000, 0.01, 1), *(t for t in trainings(1, 0.01) if t.hook in links._HOOKS)]
+    built = []
+    for job in jobs:
+        name = job.compressor if isinstance(job, Case) else job.hook
+        if name in catalog.available("compressors") or name == "randomkec":
+            session = make(name)
+            built += [session.compressor, session.feedback]
+        if isinstance(job, Case):
+            built.append(catalog.build("schemes", {"name": job.scheme}))
+    files = {inspect.getfile(type(variant)) for variant in built if variant is not None}
+    wanted = {
+        path.relative_to(catalog.PACKAGE).as_posix() for path in catalog.PACKAGE.rglob("*.py") if str(path) in files
+    }
+    assert "feedback/residual.py" in wanted
+    assert {root for root in roots if not root.startswith("distributed/")} == wanted
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "message"),
+    [
+        (Links, {"fitted": ["1gbit", "1000mbit"]}, "1000mbit, which is 1gbit, is fitted and again fitted"),
+        (Links, {"fitted": ["1gbit", "1gbit"]}, "1gbit is fitted and again fitted; leave it in one place"),
+        (Links, {"held_out": ["0.1gbit"]}, "0.1gbit, which is 100mbit, is fitted and again held out"),
+        (Links, {"held_out": ["1gbit", "1000mbit"]}, "1000mbit, which is 1gbit, is held out and again held out"),
+        (Links, {"fitted": ["1gbit"]}, "at least 2 items"),
+        (Sizes, {"held_out": [100_000]}, "100000 is fitted and again held out"),
+        (Sizes, {"fitted": [1000, 1000]}, "1000 is fitted and again fitted"),
+    ],
+)
+def test_links_and_sizes_differ(model, given, message):
+    with pytest.raises(ValidationError, match=message):
+        model.model_validate(given)
