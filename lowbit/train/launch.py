@@ -33,6 +33,8 @@ from lowbit.train.run import Interrupted, execute
 
 GRACE_SECONDS = 20.0
 """Left to the other ranks once one has failed; finding out who is missing takes them seconds."""
+VERDICT_SECONDS = 5.0
+"""Left to the other ranks once one knows who is missing, which those that can still end then know too."""
 Note = Callable[[int], None]
 _PATIENCE = timedelta(minutes=5)  # until the ranks watch one another: the first may wait for the folder of the run
 
@@ -44,6 +46,7 @@ class Told(NamedTuple):
         result: of work that is done, from the first; None where it is not.
         number: of the signal that stopped it.
         fault: what a user can mend.
+        verdict: whether that says which rank is missing.
         trace: of any other error.
         lost: how it ended without a word.
     """
@@ -51,6 +54,7 @@ class Told(NamedTuple):
     result: Any = None
     number: int = 0
     fault: str = ""
+    verdict: bool = False
     trace: str = ""
     lost: str = ""
 
@@ -158,7 +162,7 @@ def _rank(
     except Interrupted as stop:
         told = Told(number=stop.exit_status - 128)
     except UserError as error:
-        told = Told(fault=str(error))
+        told = Told(fault=str(error), verdict=isinstance(error, RankError))
     except BaseException:
         told = Told(trace=traceback.format_exc())
     pipe.send(told)
@@ -190,6 +194,8 @@ def _await(processes: list, pipes: list[Connection]) -> list[Told]:
                 # Others wait for one that has failed, and have little left to do after the first has published.
                 if ends is None and (rank == 0 or told[rank].failed):
                     ends = time.monotonic() + GRACE_SECONDS
+                if told[rank].verdict:
+                    ends = min(ends, time.monotonic() + VERDICT_SECONDS)
                 if signals and told[rank].lost:  # it was not yet ready to save
                     raise Interrupted(signals[0])
     finally:
