@@ -8,6 +8,7 @@ A table by hand: `python -m lowbit netbench`.
 import argparse
 import platform
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 
@@ -40,8 +41,9 @@ def run(args: argparse.Namespace) -> int:
     hardware = {"processor": processor(), "cores": os.cpu_count(), "threads": spec.threads}
     identity = {"spec": spec.to_json(), "code": spec.code_digest, "hardware": hardware, "loopback": bool(why)}
     scratch = args.folder / manifest.SCRATCH
-    asked = links.pieces(spec, why, scratch)
-    records = measured(asked, args.folder, identity, lambda items: tqdm(items, desc="links", disable=None))
+    with ExitStack() as stack:
+        asked = links.pieces(spec, why, scratch, stack)
+        records = measured(asked, args.folder, identity, lambda items: tqdm(items, desc="links", disable=None))
     summary = {
         "device": spec.device,
         "machine": hardware,

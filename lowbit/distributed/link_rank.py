@@ -1,4 +1,4 @@
-"""One rank of `netbench`: does the exchanges named on its command line, and prints a line of JSON for each."""
+"""One rank of `netbench`: does the jobs that it reads, a line of JSON each, and prints one for each."""
 
 import itertools
 import json
@@ -69,12 +69,15 @@ def exchanged(case: Case) -> dict[str, Any]:
         rounds["compress"].append(exchange.compress_seconds - clocks[0])
         rounds["decompress"].append(exchange.decompress_seconds - clocks[1])
     dist.barrier()  # only now has everything left the interface
-    return rounds | {
+    told = rounds | {
         "wire_bytes": exchange.sent_bytes - payload,
         "messages": exchange.sent_messages - messages,
         "messages_in_row": exchange.messages - in_row,
         "counted_bytes": counted_bytes() - before,
     }
+    for group in {wire.group for wire in (everyone, between, inside)} - {None}:
+        dist.destroy_process_group(group)
+    return told
 
 
 def trained(training: Training) -> dict[str, Any]:
@@ -130,6 +133,8 @@ def trained(training: Training) -> dict[str, Any]:
         with tracing.recorded(Path(training.trace)) if rank == 0 else nullcontext():
             for _ in range(TRACED_STEPS):
                 step()
+    if isinstance(hook, SparseHook):
+        hook.close()
     return told
 
 
@@ -157,11 +162,12 @@ def _clocks(hook: SparseHook | TorchHook) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Join the others, and do all jobs."""
+    """Join the others, and do jobs until there are no more."""
     die_with(int(os.environ["LOWBIT_PARENT"]))
     torch.set_num_threads(1)
     dist.init_process_group("gloo", timeout=TIMEOUT)
-    for settings in json.loads(sys.argv[1]):
+    for line in sys.stdin:
+        settings = json.loads(line)
         kind = settings.pop("kind")
         told = exchanged(Case(**settings)) if kind == "Case" else trained(Training(**settings))
         print(json.dumps(told), flush=True)

@@ -1,13 +1,14 @@
 """The network study's run: exchanges and training, link by link, as records."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from lowbit.distributed import namespaces, tracing
 from lowbit.distributed.measurements import Measured, cases, trainings
-from lowbit.distributed.netbench import measure
+from lowbit.distributed.netbench import Group
 from lowbit.network_spec import NetworkSpec, bits_of
 from lowbit.pieces import Pieces, Record
 
@@ -17,19 +18,21 @@ TRACES = {True: "trace.json", False: "trace_waits.json"}
 _HOOKS = ("noop", "allreduce", "bf16", "hggtopk")
 
 
-def pieces(spec: NetworkSpec, why_loopback: str, traces: Path) -> Pieces:
-    """What is measured, link by link.
+def pieces(spec: NetworkSpec, why_loopback: str, traces: Path, stack: ExitStack) -> Pieces:
+    """What is measured, link by link, by the same processes: to start some takes longer than to measure.
 
     Args:
         spec: of the run.
         why_loopback: why there can be no links; empty where there can.
         traces: folder for `TRACES`, of training with a sparse hook on the first link.
+        stack: ends the processes when it is closed.
     """
     links = (LOOPBACK,) if why_loopback else (*spec.links.fitted, *spec.links.held_out)
-    return {link: partial(_measured, spec, link, traces if link == links[0] else None) for link in links}
+    group = Group(stack, spec.ranks, loopback=bool(why_loopback))
+    return {link: partial(_measured, group, spec, link, traces if link == links[0] else None) for link in links}
 
 
-def _measured(spec: NetworkSpec, link: str, traces: Path | None) -> Iterator[Record]:
+def _measured(group: Group, spec: NetworkSpec, link: str, traces: Path | None) -> Iterator[Record]:
     rate = None if link == LOOPBACK else bits_of(link)
     place = {"link": link, "rate_bits": rate, "ranks": spec.ranks, "density": spec.density}
     place["held_out_link"] = link in spec.links.held_out
@@ -39,7 +42,7 @@ def _measured(spec: NetworkSpec, link: str, traces: Path | None) -> Iterator[Rec
     runs = [t for t in trainings(spec.train_steps, spec.density) if t.hook in _HOOKS]
     if traces is not None:
         runs = [replace(t, trace=str(traces / TRACES[t.pipeline])) if t.hook == "hggtopk" else t for t in runs]
-    for found in measure([*asked, *runs], spec.ranks, rate, loopback=rate is None):
+    for found in group.measure([*asked, *runs], rate):
         traffic = found.traffic
         common = {
             **place,

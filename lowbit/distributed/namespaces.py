@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 from lowbit.cost import PAYLOAD_OF_MERGED_PACKET, PAYLOAD_OF_PACKET
 from lowbit.errors import UserError
@@ -54,13 +55,41 @@ def address(rank: int) -> str:
     return f"{_SUBNET}.{rank + 1}"
 
 
+@dataclass(frozen=True)
+class Network:
+    """Ranks in namespaces of their own.
+
+    Args:
+        hub: what to put before a command to run it where the bridge is.
+        places: the same for each rank's namespace.
+    """
+
+    hub: list[str]
+    places: list[list[str]]
+
+    def shape(self, rate_bits: float | None) -> None:
+        """Set the rate of every link in each direction.
+
+        Args:
+            rate_bits: a second; None for as fast as it goes.
+
+        Raises:
+            UserError: when a tool fails, with its message.
+        """
+        how = "noqueue"
+        if rate_bits is not None:
+            how = f"tbf rate {rate_bits:.0f}bit burst {_burst(rate_bits)}b latency 100ms"
+        for rank, place in enumerate(self.places):
+            _run(self.hub, f"tc qdisc replace dev port{rank} root {how}")
+            _run(place, f"tc qdisc replace dev {INTERFACE} root {how}")
+
+
 @contextmanager
-def network(ranks: int, rate_bits: float | None) -> Iterator[list[list[str]]]:
-    """Yield, for each rank, what to put before a command to run it in that rank's namespace.
+def network(ranks: int) -> Iterator[Network]:
+    """A network of so many ranks, whose links are as fast as it goes until they are shaped.
 
     Args:
         ranks: number of namespaces.
-        rate_bits: of every link in each direction, in bits a second; None for as fast as it goes.
 
     Raises:
         UserError: when a tool fails, with its message.
@@ -76,10 +105,7 @@ def network(ranks: int, rate_bits: float | None) -> Iterator[list[list[str]]]:
             _run(place, f"ip address add {address(rank)}/24 dev {INTERFACE}")
             _run(place, f"ip link set {INTERFACE} up")
             _run(place, "ip link set lo up")
-            if rate_bits is not None:
-                _shape(hub, port, rate_bits)
-                _shape(place, INTERFACE, rate_bits)
-        yield places
+        yield Network(hub, places)
 
 
 def _namespace(stack: ExitStack) -> list[str]:
@@ -95,11 +121,6 @@ def _namespace(stack: ExitStack) -> list[str]:
     if holder.stdout.readline() != "ready\n":
         raise UserError(f"unshare --net: ended with status {holder.wait()}; run as root, or {_INSTEAD}")
     return ["nsenter", "--target", str(holder.pid), "--net"]
-
-
-def _shape(place: list[str], interface: str, rate_bits: float) -> None:
-    limits = f"rate {rate_bits:.0f}bit burst {_burst(rate_bits)}b latency 100ms"
-    _run(place, f"tc qdisc add dev {interface} root tbf {limits}")
 
 
 def _burst(rate_bits: float) -> int:

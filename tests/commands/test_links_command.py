@@ -18,7 +18,7 @@ from lowbit.network_spec import Links, NetworkSpec, Sizes
 def test_a_run_that_is_killed_while_it_is_published_goes_on(tmp_path, monkeypatch):
     measured = []
 
-    def pieces(spec, why, scratch):
+    def pieces(spec, why, scratch, stack):
         def measure():
             measured.append(why)
             scratch.mkdir(parents=True, exist_ok=True)

@@ -3,14 +3,17 @@
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import psutil
 import pytest
 
+from lowbit import cost
 from lowbit.__main__ import main
 from lowbit.commands import netbench
 from lowbit.distributed import namespaces
-from lowbit.distributed.measurements import PHASES, Traffic, Trained
+from lowbit.distributed.measurements import PHASES, Traffic, Trained, cases
+from lowbit.distributed.netbench import Group
 
 CASES = ["dense float32", "dense bfloat16", "hggtopk 0.2 allgather", "hggtopk 0.2 gtopk"]
 
@@ -107,6 +110,21 @@ def test_every_run_is_timed_to_its_first_crossing_of_the_goal(monkeypatch, tmp_p
     assert found["loopback allreduce", "to_goal_of_dense"] == 1
     assert found["loopback hggtopk 0.01", "to_goal_of_dense"] == 0.5
     assert ("loopback bf16", "to_goal") not in found
+
+
+def test_one_group_does_several_measurements_and_waits_as_the_cost_model_says():
+    families = []
+    with ExitStack() as stack:
+        group = Group(stack, 3, loopback=True)
+        assert not group._processes, "nothing is started before it is needed"
+        for numel in (3000, 6000):
+            for found in group.measure(cases(numel, 0.1, 2), None):
+                asked = cost.volume(found.case.scheme, 3, numel, 0.1)
+                assert found.traffic.messages_in_row == asked.messages, found.case.name
+            families.append([process.pid for process in group._processes])
+    assert len(families[0]) == 3
+    assert families[0] == families[1]
+    assert not any(map(psutil.pid_exists, families[0]))
 
 
 def test_rates():

@@ -1,5 +1,7 @@
 """What a network in this machine needs is tried before it is promised."""
 
+import subprocess
+
 import pytest
 
 from lowbit.distributed import namespaces
@@ -45,8 +47,18 @@ def test_what_fails_is_named(path, tool, refused, why):
     assert told.endswith("(Error: Operation not permitted)")
 
 
+@pytest.mark.skipif(bool(namespaces.what_is_missing()), reason="no right to make namespaces")
+def test_links_are_shaped_again_and_again():
+    with namespaces.network(2) as joined:
+        for rate, told in ((1e8, "rate 100Mbit"), (2e9, "rate 2Gbit"), (None, "noqueue")):
+            joined.shape(rate)
+            for place, interface in ((joined.places[1], "eth0"), (joined.hub, "port0")):
+                command = [*place, "tc", "qdisc", "show", "dev", interface]
+                assert told in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def test_a_failure_says_what_to_do_instead(path):
     tools(path, "nsenter", "*master*")
     instead = r"Operation not permitted; mend that, or measure on loopback alone: python -m lowbit netbench --loopback"
-    with pytest.raises(UserError, match=instead), namespaces.network(2, 1e8):
+    with pytest.raises(UserError, match=instead), namespaces.network(2):
         pass
