@@ -117,6 +117,21 @@ def test_at_the_crossover_both_steps_take_as_long(scheme, rate):
     assert assumed.step_seconds(scheme, 64, 355e6, 0.9 * density, rate) < dense
 
 
+def test_where_each_pays_is_as_documented():
+    assumed = Assumptions()
+
+    def limits(scheme, entries, rate):
+        return [assumed.crossover(scheme, ranks, entries, rate) for ranks in (8, 64, 1024, 4096)]
+
+    assert limits("oktopk", 355e6, 1e9) == pytest.approx([0.25] * 4, rel=0.02)
+    assert limits("oktopk", 7e9, 1e11) == pytest.approx([0.225] * 4, abs=0.007)
+    assert limits("oktopk", 7e9, 2e11) == pytest.approx([0.205] * 4, abs=0.015)
+    assert limits("oktopk", 355e6, 1e11)[1:] == pytest.approx([0.23, 0.17, 0], abs=0.005)
+    for rate, share in ((1e10, 0.99), (1e11, 0.92), (2e11, 0.85)):
+        bounds = [share / (2 * ranks) for ranks in (8, 64, 1024, 4096)]
+        assert limits("allgather", 7e9, rate) == pytest.approx(bounds, rel=0.02)
+
+
 def test_what_backward_hides_cannot_be_saved():
     assumed = Assumptions(tokens=1e6)
     assert {scheme: assumed.crossover(scheme, 64, 355e6, 4e11) for scheme in SPARSE} == dict.fromkeys(SPARSE, 0.0)
