@@ -31,3 +31,9 @@ def test_every_figure_has_a_caption_in_the_report(study):
     text = (ROOT / "report/figure.rst").read_text()
     of_study = re.search(rf'"{study}": {{(.+?)\n  }}', text, re.DOTALL).group(1)
     assert set(re.findall(r'^ {4}"(\w+)":', of_study, re.MULTILINE)) == set(figures.available(study))
+
+
+def test_every_overlay_is_named():
+    text = (ROOT / "docs/architecture.md").read_text()
+    named = re.search(r"studies/\*\.yaml +overlays: (.+?)\nrules/", text, re.DOTALL).group(1)
+    assert sorted(re.split(r",\s+", named)) == sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))

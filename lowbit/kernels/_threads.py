@@ -14,12 +14,18 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 os.register_at_fork(after_in_child=_pools.clear)  # the threads of a pool stay with the parent
 
 
-def parts(size: int) -> list[tuple[int, int]]:
-    """Start and end of each part of an array, in order."""
-    number = 1 if size < 2 * _LEAST else min(torch.get_num_threads(), size // _LEAST)
-    if number == 1:
+def parts(size: int, width: int = 1) -> list[tuple[int, int]]:
+    """Start and end of each part of an array, in order.
+
+    Args:
+        size: entries, or rows.
+        width: entries of a row; 1 for an array of entries, whose parts begin at multiples of 16.
+    """
+    number = min(torch.get_num_threads(), size, size * width // _LEAST)
+    if number < 2:
         return [(0, size)]
-    borders = [size * i // number // 16 * 16 for i in range(number)] + [size]
+    whole = 16 if width == 1 else 1
+    borders = [size * i // number // whole * whole for i in range(number)] + [size]
     return list(pairwise(borders))
 
 

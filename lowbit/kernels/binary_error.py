@@ -3,7 +3,8 @@
     h_kbj = [z_kbj >= threshold_kj],  error_k = mean_b (sum_j readout_j h_kbj - wanted_b)^2
 
 On a CPU the tensors of activations are large beside the cache, and comparing, multiplying and squaring would each read
-them again. For losses alone: nothing has a derivative.
+them again. Threads take networks, as many as `torch.get_num_threads()` says; each network is summed by one of them, so
+that their number changes no bit. For losses alone: nothing has a derivative.
 """
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lowbit.kernels._jit import jit_sums
+from lowbit.kernels._threads import each, parts
 
 
 def binary_error(z: Tensor, threshold: Tensor, readout: Tensor, wanted: Tensor) -> Tensor:
@@ -26,7 +28,12 @@ def binary_error(z: Tensor, threshold: Tensor, readout: Tensor, wanted: Tensor) 
         return reference(z, threshold, readout, wanted)
     error = torch.empty(len(z))
     thresholds = threshold.expand(len(z), 1, -1)[:, 0].contiguous()
-    _add_up(*(t.contiguous().numpy() for t in (z, thresholds, readout, wanted)), error.numpy())
+    units, limits, weights, goals = (t.contiguous().numpy() for t in (z, thresholds, readout, wanted))
+
+    def work(_: int, start: int, stop: int) -> None:
+        _add_up(units[start:stop], limits[start:stop], weights, goals, error.numpy()[start:stop])
+
+    each(work, parts(len(z), z[0].numel() if len(z) else 0))
     return error
 
 
