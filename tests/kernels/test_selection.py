@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lowbit.compressors import make
-from lowbit.kernels import _cpu, _guess, _jit, _kth, _threads
+from lowbit.kernels import _cpu, _guess, _jit, _kth, _passes, _threads
 from lowbit.kernels import selection as ops
 
 SIZES = (1, 2, 15, 16, 17, 33, 1000, 1023, 2049, 20011)
@@ -134,6 +134,26 @@ def test_buffers_may_hold_anything(monkeypatch):
     for size in (17, 1000, 2049):
         same(draws(size), [max(1, size // 20)] * 5)
         same([g.sign() for g in draws(size)], [size // 2] * 5)
+
+
+@pytest.mark.parametrize("ties", [-1, 2])
+def test_nothing_is_written_beyond_an_output(ties):
+    """Sixteen lanes are written at once, also where fewer have room: outputs lie before numbers that must stay."""
+    memory, memory_values = np.full(64, 77, np.int32), np.full(64, 77, np.float32)
+    residual = np.zeros(48, np.float32)
+    values = np.where(np.arange(48) % 12 == 0, 5, 1).astype(np.float32)
+    given = residual, np.arange(48, dtype=np.int32), values, np.array([0]), np.array([48])
+    threshold = int(np.float32(5).view(np.int32)) - (ties > 0)
+    assert _passes.split(*given, threshold, ties, memory[:4], memory_values[:4]) == 4
+    assert memory.tolist() == [0, 12, 24, 36, *[77] * 60]
+    assert memory_values.tolist() == [*[5] * 4, *[77] * 60]
+    assert residual.tolist() == [float(i % 12 != 0) for i in range(48)]
+    memory[:], memory_values[:] = 77, 77
+    residual[:] = 1
+    count = _passes.collect(None, residual, 0, 0, 48, memory[:20], memory_values[:20])
+    assert count < 0
+    assert (memory[20:] == 77).all()
+    assert (memory_values[20:] == 77).all()
 
 
 def test_a_residual_with_nan_neither_hangs_nor_writes_elsewhere():
