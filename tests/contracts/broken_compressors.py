@@ -2,12 +2,14 @@
 
 from functools import partial
 
+import numpy as np
 import torch
 from checks import compressors, feedback
 
 from lowbit.compressors._base import Compressor
 from lowbit.compressors._session import GradientCompressor
 from lowbit.compressors.hggtopk import HGGTopK
+from lowbit.compressors.randomk import RandomK
 from lowbit.compressors.topk import TopK
 from lowbit.feedback.momentum_correction import MomentumCorrection
 from lowbit.feedback.residual import Residual
@@ -96,6 +98,32 @@ class CutsTinyOff(TopK):
         return indices[x[indices].abs() >= 1e-10]
 
 
+class OwnDraws(RandomK):
+    """Draws that do not follow from the seed: every rank its own."""
+
+    def generator(self, history):
+        return np.random.default_rng()
+
+
+class OneDraw(RandomK):
+    """The same draw at every step."""
+
+    def generator(self, history):
+        return np.random.default_rng(self.seed)
+
+
+class PromisesWhatOthersChoose(TopK):
+    """Follows the gradient, and says that it does not."""
+
+    shares_indices = True
+
+
+class KeepsItsPromiseSecret(RandomK):
+    """Could be sent without indices, and does not say so."""
+
+    shares_indices = False
+
+
 class SharedMemory(GradientCompressor):
     """State of the class, as in the field's code."""
 
@@ -135,6 +163,10 @@ CONTROLS = {
     "ninety percent is all": partial(compressors.check_everything, NinetyPercentIsAll()),
     "trusts history": partial(compressors.check_history_is_no_burden, TrustsHistory()),
     "cuts tiny off": partial(compressors.check_form_of_what_is_sent, CutsTinyOff()),
+    "own draws": partial(compressors.check_shared_indices, OwnDraws()),
+    "one draw": partial(compressors.check_shared_indices, OneDraw()),
+    "promises what others choose": partial(compressors.check_shared_indices, PromisesWhatOthersChoose()),
+    "keeps its promise secret": partial(compressors.check_shared_indices, KeepsItsPromiseSecret()),
     "shared memory": partial(compressors.check_state, lambda: SharedMemory(TopK(), Residual())),
     "clips in place": partial(feedback.check_gradient_is_left_alone, ClipsInPlace()),
     "one velocity": partial(feedback.check_parameters_do_not_meet, OneVelocity()),

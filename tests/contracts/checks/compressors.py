@@ -236,3 +236,22 @@ def check_history_is_no_burden(compressor: Compressor) -> None:
             k = max(1, int(1000 * density))
             assert math.isclose(float(sparse.values.abs().sum()), float(total.abs().topk(k).values.sum()), rel_tol=1e-5)
         total = residual.clone()
+
+
+def check_shared_indices(compressor: Compressor) -> None:
+    """Ranks with gradients of their own choose the same entries, at every step and of every name, exactly where that is
+    promised. What sends all entries promises nothing by it."""
+    for rule in (Residual(), NoFeedback()):
+        ranks, same, chosen = [GradientCompressor(compressor, rule) for _ in range(3)], True, []
+        for step, (name, density) in enumerate([("w", 0.05), ("v", 0.05), ("w", 0.05), ("w", 0.2)]):
+            gradients = (scale * draw(400, seed=10 * step + r) for r, scale in enumerate((1, 1, 1e3)))
+            sent = [s.send(g, name, density).indices for s, g in zip(ranks, gradients, strict=True)]
+            if sent[0] is None:
+                assert all(indices is None for indices in sent)
+                continue
+            chosen.append(sent[0])
+            same = same and all(torch.equal(indices, sent[0]) for indices in sent)
+        assert not chosen or same == compressor.shares_indices, f"same {same}"
+        if compressor.shares_indices:
+            assert not torch.equal(chosen[0], chosen[2]), "the same entries at every step"
+            assert not torch.equal(chosen[0], chosen[1]), "the same entries of every name"
