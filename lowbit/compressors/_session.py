@@ -19,8 +19,9 @@ class GradientCompressor:
         compressor: what chooses entries.
         feedback: what is kept of the others.
         nonfinite: what a gradient with NaN or infinite entries does: `raise`; `skip`, which sends zeros at the first k
-            indices; or `late`, which does the same where a device would have to be waited for, and raises at the next
-            `send` under that name or at `check`. None of them changes what is kept.
+            indices; or `late`, which does the same where the compressor notes a refusal in its history, on any device,
+            and raises at the next `send` under that name, at `check` or at `state_dict`; other compressors raise at
+            once. None of them changes what is kept.
     """
 
     def __init__(
@@ -202,7 +203,12 @@ class GradientCompressor:
                 kept.pop(name, None)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What is kept, as tensors; of this process alone."""
+        """What is kept, as tensors; of this process alone.
+
+        Raises:
+            NonFiniteError: for what was refused and not reported yet; for `late`.
+        """
+        self.check()
         return self.memory.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

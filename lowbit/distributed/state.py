@@ -14,7 +14,12 @@ _STEP, _PLACE, _KEPT = "step", "place", "kept/"
 
 
 def state_of(exchange: Exchange, step: int) -> dict[str, Tensor]:
-    """Step, place among the ranks that compress, and what is kept of each parameter."""
+    """Step, place among the ranks that compress, and what is kept of each parameter.
+
+    Raises:
+        NonFiniteError: for a gradient that was refused and not reported yet; for `nonfinite="late"`.
+    """
+    exchange.compressor.check()
     memory = Memory(exchange.compressor.memory.names)
     for name, entry in exchange.compressor.memory.entries.items():
         group = exchange.known.get(name)

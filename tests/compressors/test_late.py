@@ -7,8 +7,12 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from lowbit.compressors import GradientCompressor, _session
 from lowbit.compressors.hggtopk import HGGTopK
 from lowbit.compressors.topk import TopK
+from lowbit.distributed import Exchange
+from lowbit.distributed.state import state_of
 from lowbit.errors import NonFiniteError
 from lowbit.feedback.residual import Residual
+from lowbit.schemes import Wire
+from lowbit.schemes.allgather import AllGather
 
 BAD = (float("nan"), float("inf"))
 
@@ -52,6 +56,19 @@ def test_a_check_names_it_once():
     session.send(torch.full((50,), float("nan")), "w", 0.1)
     session.clear("w")
     session.check()
+
+
+def test_no_state_is_saved_over_what_is_not_reported():
+    session = late()
+    session.send(draw(0), "w", 0.1)
+    session.send(torch.full((200,), float("nan")), "w", 0.1)
+    with pytest.raises(NonFiniteError, match="gradient of w, the last one sent"):
+        session.state_dict()
+    assert session.state_dict().keys() == {"w:shape", "w:scale", "w:history", "w:residual"}
+    exchange = Exchange(late(), AllGather(), Wire(None))
+    exchange.compressor.send(torch.full((200,), float("nan")), "w", 0.1)
+    with pytest.raises(NonFiniteError, match="gradient of w, the last one sent"):
+        state_of(exchange, 1)
 
 
 def test_what_follows_is_not_blamed():
