@@ -158,9 +158,9 @@ def demand_gradient(gradient: Tensor | None, residual: Tensor) -> None:
         fits = fits and takes(gradient, residual) and gradient.shape == residual.shape
         fits = fits and gradient.device == residual.device
     if not fits:
-        given = "none" if gradient is None else _words(gradient)
+        given = "none" if gradient is None else words(gradient)
         raise ValueError(
-            f"gradient {given}, residual {_words(residual)}: must be contiguous, of one dimension and shape, on one "
+            f"gradient {given}, residual {words(residual)}: must be contiguous, of one dimension and shape, on one "
             "device, and of types that `takes` allows; add the gradient first, and give None"
         )
 
@@ -173,10 +173,10 @@ def demand_history(history: Tensor, shape: tuple[int, ...], device: torch.device
     """
     if history.dtype != torch.float64 or history.shape != shape or history.device != device:
         raise ValueError(
-            f"history {_words(history)}: must be float64 of shape {shape} on {device}; begin with torch.zeros"
+            f"history {words(history)}: must be float64 of shape {shape} on {device}; begin with torch.zeros"
         )
     if not history.is_contiguous():
-        raise ValueError(f"history {_words(history)}: must be contiguous; give what an earlier call left, or zeros")
+        raise ValueError(f"history {words(history)}: must be contiguous; give what an earlier call left, or zeros")
 
 
 def _demand_memory(gradient, residual, history, k) -> None:
@@ -188,7 +188,8 @@ def _demand_memory(gradient, residual, history, k) -> None:
         )
 
 
-def _words(tensor: Tensor) -> str:
+def words(tensor: Tensor) -> str:
+    """What a tensor is, for an error."""
     strides = "" if tensor.is_contiguous() else f" with strides {tensor.stride()}"
     return f"{tensor.dtype} {tuple(tensor.shape)}{strides} on {tensor.device}"
 

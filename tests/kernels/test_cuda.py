@@ -289,15 +289,15 @@ def test_other_types_and_strides_follow_the_reference():
     assert indices.tolist() == list(range(20))
 
 
-def same_of_each(gradients, sizes, ks) -> torch.Tensor:
+def same_of_each(gradients, sizes, ks, begins=None) -> torch.Tensor:
     """Segments at once against one after another; the kernels' histories."""
-    cut = Segments(sizes, ks, torch.device(DEVICE))
+    cut = Segments(sizes, ks, torch.device(DEVICE), begins)
     residual, expected_residual = torch.zeros(sum(sizes), device=DEVICE), torch.zeros(sum(sizes))
     past = torch.zeros(len(sizes), ops.SLOTS, dtype=torch.float64, device=DEVICE)
     other = past.cpu().clone()
     for step, gradient in enumerate(gradients):
         values, indices = select_of_each(gradient.to(DEVICE), residual, past, cut)
-        expected, places = segments.reference(gradient, expected_residual, other, None, sizes, ks)
+        expected, places = segments.reference(gradient, expected_residual, other, None, sizes, ks, begins)
         assert torch.equal(indices.cpu(), places), step
         assert torch.equal(values.cpu().view(torch.int32), expected.view(torch.int32)), step
         assert torch.equal(residual.cpu().view(torch.int32), expected_residual.view(torch.int32)), step
@@ -312,9 +312,10 @@ def select_of_each(gradient, residual, past, cut):
         return segments.select_largest_of_each(gradient, residual, past, cut)
     from lowbit.kernels.triton import select
 
-    layout = select.layout_of(cut.sizes, cut.ks, cut.device)
-    call = segments._on_cuda if gradient.dtype == residual.dtype else select.select_of_each
-    return call(gradient, residual, past, layout, cut.sizes, cut.ks, False)
+    layout = select.layout_of(cut.sizes, cut.ks, cut.device, cut.begins)
+    if gradient.dtype != residual.dtype:
+        return select.select_of_each(gradient, residual, past, layout, cut.sizes, cut.ks, False)
+    return segments._on_cuda(gradient, residual, past, layout, cut.sizes, cut.ks, cut.begins, False)
 
 
 MUTATIONS = {  # none writes elsewhere: this is this process's memory
@@ -323,8 +324,8 @@ MUTATIONS = {  # none writes elsewhere: this is this process's memory
     "> for >=": ("_passes", "magnitude(x) >= tl.load(own + FLOOR)", "magnitude(x) > tl.load(own + FLOOR)"),
     "not accumulated": (
         "_passes",
-        "x += float32_at(gradient + flat + lanes, mask)",
-        "x = float32_at(gradient + flat + lanes, mask)",
+        "x += float32_at(gradient + place + lanes, mask)",
+        "x = float32_at(gradient + place + lanes, mask)",
     ),
 }
 
@@ -378,6 +379,22 @@ def test_segments_go_their_own_ways():
     past = same_of_each([rows.flatten() for rows in gradients], sizes, ks)
     assert past[:, ops.REFUSED].tolist() == [0, 1, 0, 0, 0]
     same_of_each([rows.flatten().to(torch.bfloat16) for rows in gradients[3:]], sizes, ks)
+
+
+@on_device
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_of_segments_may_lie_apart(dtype):
+    """In any order, among numbers that are no concern of theirs; with a right guess, a wrong one and none."""
+    sizes, ks, begins = (65, 3, 130), (6, 1, 13), (201, 7, 70)
+    gradients = draws(300)
+    for step, gradient in enumerate(gradients):
+        gradient.mul_(1e4 if step == 3 else 1)
+        for hole in (slice(7), slice(10, 70), slice(200, 201), slice(266, 300)):
+            gradient[hole] = float("nan")
+    gradients[2] = gradients[1] + 0.01 * gradients[2]
+    past = same_of_each([g.to(dtype) for g in gradients], sizes, ks, begins)
+    assert past[:, ops.HITS].sum() >= 1
+    assert not past[:, ops.REFUSED].any()
 
 
 @here

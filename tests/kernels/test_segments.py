@@ -34,6 +34,27 @@ def test_each_segment_is_selected_from_by_itself(dtype):
     assert values.shape == (42,)
 
 
+def test_gradients_may_lie_apart():
+    """Among others, in any order."""
+    begins, past, other = (240, 7, 209), histories(), histories()
+    cut = Segments(SIZES, KS, torch.device("cpu"), begins)
+    residual, expected = torch.zeros(232), torch.zeros(232)
+    for seed in range(3):
+        bucket = torch.randn(250, generator=torch.Generator().manual_seed(seed))
+        bucket[241:] = float("nan")
+        values, indices = select_largest_of_each(bucket, residual, past, cut)
+        gradient = torch.cat([bucket[begin : begin + size] for begin, size in zip(begins, SIZES, strict=True)])
+        wanted, places = segments.reference(gradient, expected, other, None, SIZES, KS)
+        assert torch.equal(values, wanted)
+        assert torch.equal(indices, places)
+        assert torch.equal(residual, expected)
+    for wrong in (torch.zeros(240), torch.zeros(500)[::2], torch.zeros(250).double(), torch.zeros(1, 250)):
+        with pytest.raises(ValueError, match="segments end at 241: must be"):
+            select_largest_of_each(wrong, residual, past, cut)
+    with pytest.raises(ValueError, match="contiguous"):
+        select_largest_of_each(bucket, torch.zeros(464)[::2], past, cut)
+
+
 def test_shapes_are_known_without_computing():
     with FakeTensorMode():
         cut = Segments(SIZES, KS, torch.device("cpu"))
@@ -47,6 +68,12 @@ def test_shapes_are_known_without_computing():
 def test_every_segment_has_something_to_select(sizes, ks):
     with pytest.raises(ValueError, match="must be"):
         Segments(sizes, ks, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("begins", [(0, 1), (0, -1, 5)])
+def test_every_gradient_begins_somewhere(begins):
+    with pytest.raises(ValueError, match="must be one each, at least 0"):
+        Segments(SIZES, KS, torch.device("cpu"), begins)
 
 
 @pytest.mark.parametrize(
@@ -65,4 +92,4 @@ def test_memory_is_what_segments_say(residual, past, words):
 
 def test_segments_of_a_cpu_are_refused_on_a_device():
     with pytest.raises(ValueError, match="make Segments for that device"):
-        segments._on_cuda(None, torch.zeros(232), histories(), None, SIZES, KS, False)
+        segments._on_cuda(None, torch.zeros(232), histories(), None, SIZES, KS, None, False)

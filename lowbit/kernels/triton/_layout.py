@@ -1,14 +1,15 @@
 """Where things stand: segments of flat tensors, tiles of segments, and what is known of a segment during a call.
 
 A flat tensor holds one segment (a layer) after another. Every segment is cut into tiles of BLOCK entries, the last one
-shorter, and a kernel's programs share the tiles. `layout` has four rows of segments + 1 int64 numbers: where the tiles,
-entries, outputs and candidates of each segment begin. It is None for a single segment, whose numbers are arguments.
+shorter, and a kernel's programs share the tiles. `layout` has five rows of segments + 1 int64 numbers: where the tiles,
+entries, outputs and candidates of each segment begin, and, in the tensor of gradients, its gradient; that row's last
+number has no meaning. It is None for a single segment, whose numbers are arguments.
 """
 
 import triton
 import triton.language as tl
 
-TILES, ENTRIES, OUTPUTS, ROOMS = (tl.constexpr(i) for i in range(4))  # rows of a layout
+TILES, ENTRIES, OUTPUTS, ROOMS, GRADIENTS = (tl.constexpr(i) for i in range(5))  # rows of a layout
 
 # What is known of a segment, int32. Magnitudes are bits of a float32 without its sign.
 MOST = tl.constexpr(0)  # largest |gradient|

@@ -17,6 +17,7 @@ from lowbit.kernels.triton._layout import (
     FLOOR,
     FOUND,
     GATHER,
+    GRADIENTS,
     MOST,
     NUMBER,
     OUTPUTS,
@@ -54,6 +55,15 @@ def entries_of_tile(tile, layout, segments, size, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def gradient_of_tile(segment, start, flat, layout, segments):
+    """Where the gradient of a tile begins, of which the others are those that `entries_of_tile` gives."""
+    place = flat
+    if layout is not None:
+        place = of_layout(GRADIENTS, segment, layout, segments) + start
+    return place
+
+
+@triton.jit
 def source_of_first_digit(own, k, room, ADDS: tl.constexpr):
     """Where the first digit is searched: among the candidates of a right guess, or in all entries, added up or not."""
     caught = tl.load(own + CAUGHT)
@@ -68,12 +78,13 @@ def largest(gradient, history, state, layout, segments, size, tiles, BLOCK: tl.c
     """Largest |gradient| of each segment that has a threshold to guess from; of each, without a history."""
     lanes = tl.arange(0, BLOCK)
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
-        segment, _, flat, left = entries_of_tile(tile, layout, segments, size, BLOCK)
+        segment, start, flat, left = entries_of_tile(tile, layout, segments, size, BLOCK)
         wanted = True
         if history is not None:
             wanted = tl.load(history + segment * SLOTS + THRESHOLD) > 0
         if wanted:
-            bits = magnitude(float32_at(gradient + flat + lanes, lanes < left))
+            place = gradient_of_tile(segment, start, flat, layout, segments)
+            bits = magnitude(float32_at(gradient + place + lanes, lanes < left))
             tl.atomic_max(state + segment * STATE + MOST, tl.max(bits, 0), sem="relaxed")
 
 
@@ -95,19 +106,20 @@ def collect(
             x = tl.load(residual + flat + lanes, mask=mask, other=0.0)
             if gradient is not None:  # decided by the compiler, unlike what follows  # noqa: SIM102
                 if (work & ADD) != 0:
-                    x += float32_at(gradient + flat + lanes, mask)
+                    place = gradient_of_tile(segment, start, flat, layout, segments)
+                    x += float32_at(gradient + place + lanes, mask)
                     tl.store(residual + flat + lanes, x, mask=mask)
             if (work & GATHER) != 0:
                 large = ((magnitude(x) >= tl.load(own + FLOOR)) & mask).to(tl.int32)
                 number = tl.sum(large, 0)
                 if number > 0:
                     base = tl.atomic_add(own + CAUGHT, number, sem="relaxed")
-                    place = base + tl.cumsum(large, 0) - large
+                    rank = base + tl.cumsum(large, 0) - large
                     own_room = length_of(ROOMS, segment, layout, segments, room)
-                    fits = (large != 0) & (place < own_room)
+                    fits = (large != 0) & (rank < own_room)
                     begin = of_layout(ROOMS, segment, layout, segments)
-                    tl.store(values + begin + place, x, mask=fits)
-                    tl.store(positions + begin + place, start + lanes, mask=fits)
+                    tl.store(values + begin + rank, x, mask=fits)
+                    tl.store(positions + begin + rank, start + lanes, mask=fits)
                     tl.store(table + BASE * tiles + tile, base)
                 tl.store(table + NUMBER * tiles + tile, number)
 
@@ -165,7 +177,8 @@ def histogram(
             x = tl.load(residual + flat + lanes, mask=mask, other=0.0)
             if gradient is not None:  # noqa: SIM102
                 if source == SUM:
-                    x += float32_at(gradient + flat + lanes, mask)
+                    place = gradient_of_tile(segment, start, flat, layout, segments)
+                    x += float32_at(gradient + place + lanes, mask)
                     if FINITE:
                         tl.store(residual + flat + lanes, x, mask=mask)
             seen += of_digit(magnitude(x), mask, own, SHIFT, BINS, FIRST)

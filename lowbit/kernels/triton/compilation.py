@@ -117,7 +117,7 @@ def signatures() -> list[Signature]:
         found[Signature(kernel.fn.__module__, kernel.__name__, types, tuple(settings.items()))] = None
 
     residual, history = _meta(_SIZE), _meta(_SEGMENTS, SLOTS, dtype=torch.float64)
-    layout, sizes, ks = _meta(4, _SEGMENTS + 1, dtype=torch.int64), [_SIZE // _SEGMENTS] * _SEGMENTS, [_K] * _SEGMENTS
+    layout, sizes, ks = _meta(5, _SEGMENTS + 1, dtype=torch.int64), [_SIZE // _SEGMENTS] * _SEGMENTS, [_K] * _SEGMENTS
     for dtype, finite in product(_GRADIENTS, (False, True)):
         gradient = None if dtype is None else _meta(_SIZE, dtype=dtype)
         for size in (_SIZE, _SIZE - 1, 1):

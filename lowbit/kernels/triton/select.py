@@ -46,11 +46,17 @@ def room_for(size: int, k: int) -> int:
     return min(size, 4 * k + SPARE)
 
 
-def layout_of(sizes: Sequence[int], ks: Sequence[int], device: torch.device) -> Tensor:
-    """Where the tiles, entries, outputs and candidates of each segment begin; int64, shape (4, segments + 1)."""
+def layout_of(
+    sizes: Sequence[int], ks: Sequence[int], device: torch.device, begins: Sequence[int] | None = None
+) -> Tensor:
+    """Where the tiles, entries, outputs, candidates and gradient of each segment begin; int64, shape (5, segments + 1).
+
+    Gradients begin where `begins` says; like entries, one after another, without it.
+    """
     lengths = [[triton.cdiv(n, TILE), n, k, room_for(n, k)] for n, k in zip(sizes, ks, strict=True)]
-    begins = torch.tensor([[0, 0, 0, 0], *lengths]).cumsum(0)
-    return begins.t().contiguous().to(device)
+    rows = torch.tensor([[0, 0, 0, 0], *lengths]).cumsum(0).t()
+    gradients = rows[1] if begins is None else torch.tensor([*begins, 0])
+    return torch.cat([rows, gradients[None]]).to(device)
 
 
 def select(
