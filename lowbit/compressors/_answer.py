@@ -1,27 +1,28 @@
-"""A number that a device computes, on its way to the host."""
+"""Numbers that a device computes, on their way to the host."""
 
 import torch
 from torch import Tensor
 
 
 class Answer:
-    """A copy of a number, made when its device comes to it: nobody waits until it is asked for.
+    """A copy of some numbers, made when their device comes to it: nobody waits until one is asked for.
 
     Args:
-        number: of any device, without dimensions.
+        numbers: of any device, shape (n,).
     """
 
-    def __init__(self, number: Tensor):
+    def __init__(self, numbers: Tensor):
         self._arrived = None
-        if number.is_cuda:
-            self._copy = torch.empty_like(number, device="cpu", pin_memory=True).copy_(number, non_blocking=True)
+        if numbers.is_cuda:
+            self._copy = torch.empty(len(numbers), dtype=numbers.dtype, pin_memory=True)
+            self._copy.copy_(numbers.contiguous(), non_blocking=True)
             self._arrived = torch.cuda.Event()
-            self._arrived.record(torch.cuda.current_stream(number.device))
+            self._arrived.record(torch.cuda.current_stream(numbers.device))
         else:
-            self._copy = number.clone()
+            self._copy = numbers.clone()
 
-    def number(self) -> float:
-        """The number, once the device has come to it."""
+    def number(self, place: int) -> float:
+        """One of them, once the device has come to it."""
         if self._arrived is not None:
             self._arrived.synchronize()
-        return float(self._copy)
+        return float(self._copy[place])

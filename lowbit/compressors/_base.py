@@ -2,12 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lowbit.errors import NonFiniteError, UserError
+from lowbit.kernels.segments import Segments
 from lowbit.kernels.selection import largest_magnitude
 
 
@@ -36,6 +38,9 @@ class Sparse(NamedTuple):
             return self.values.view(self.shape).clone()
         flat = self.values.new_zeros(self.numel)
         return flat.index_add_(0, self.indices, self.values).view(self.shape)
+
+
+SelectFromEach = Callable[[Tensor, Tensor, Tensor, Segments], tuple[Tensor, Tensor]]
 
 
 class Compressor(ABC):
@@ -100,6 +105,19 @@ class Compressor(ABC):
             history = self.start().to(x.device)
         indices = None if k >= x.numel() else self.choose(x, k, history, x)
         return (x.clone() if indices is None else x[indices]), indices
+
+    def joint(self, gradient: Tensor) -> SelectFromEach | None:
+        """What selects from several residuals in one call, where that is better than a call for each.
+
+        Args:
+            gradient: one of those that would be added; the answer is the same for all that are like it.
+
+        Returns:
+            A function of the residuals one after another, a tensor that holds what is added to them, their histories,
+            and how these are cut; its result is that of `kernels.segments.select_largest_of_each`. None where every
+            residual is selected from by itself.
+        """
+        return None
 
     def select_from(self, residual: Tensor, increment: Tensor, k: int, history: Tensor) -> tuple[Tensor, Tensor | None]:
         """Compensate, select and update in one: entries of residual + increment, which are 0 in the residual

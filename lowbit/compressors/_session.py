@@ -7,12 +7,14 @@ from torch import Tensor
 
 from lowbit.compressors._answer import Answer
 from lowbit.compressors._base import Compressor, Sparse, demand_finite_sum, entries_of
+from lowbit.compressors._each import SendsEach
+from lowbit.compressors._joined import Joins
 from lowbit.errors import NonFiniteError, UserError
 from lowbit.feedback._base import Feedback
 from lowbit.feedback._memory import Entry, Memory
 
 
-class GradientCompressor:
+class GradientCompressor(SendsEach):
     """Sends few entries of every gradient, and keeps what it does not send as its feedback says.
 
     Args:
@@ -32,7 +34,8 @@ class GradientCompressor:
         self.nonfinite = nonfinite
         self.memory = Memory(feedback.buffers)
         self._sent: dict[str, Sparse] = {}
-        self._refused: dict[str, Answer] = {}
+        self._refused: dict[str, tuple[Answer, int]] = {}
+        self._joins = Joins()
 
     def send(
         self, gradient: Tensor, name: str, density: float, *, epoch: int | None = None, scale: float = 1.0
@@ -56,13 +59,9 @@ class GradientCompressor:
         """
         if name in self._refused:
             self._demand_accepted(name)
-        k = entries_of(density if epoch is None else self.feedback.density(density, epoch), gradient.numel())
-        entry = self._entry(gradient, name)
-        if scale != entry.scale:
-            entry.rescale(scale)
-            self._changed(entry)
+        entry, flat, k = self._ready(gradient, name, density, epoch, scale)
         try:
-            values, indices = self._select(gradient, entry, k, name)
+            values, indices = self._select(flat, entry, k, name)
         except NonFiniteError as error:
             if self.nonfinite != "skip":
                 raise NonFiniteError(f"gradient of {name}: {error}") from None
@@ -75,10 +74,18 @@ class GradientCompressor:
             self._sent[name] = sparse
         return sparse
 
-    def _entry(self, gradient: Tensor, name: str) -> Entry:
+    def _ready(
+        self, gradient: Tensor, name: str, density: float, epoch: int | None, scale: float
+    ) -> tuple[Entry, Tensor, int]:
+        """What is kept of a gradient, in its units; the gradient with one dimension; and k."""
+        k = entries_of(density if epoch is None else self.feedback.density(density, epoch), gradient.numel())
         known = self.memory.entries.get(name)
-        history = self.compressor.start(name) if known is None else known.history
-        return self.memory.of(name, gradient, history)
+        entry = self.memory.of(name, gradient, self.compressor.start(name) if known is None else known.history)
+        if scale != entry.scale:
+            entry.rescale(scale)
+            self._changed(entry)
+        flat = gradient.detach() if gradient.requires_grad else gradient
+        return entry, flat if flat.ndim == 1 else flat.reshape(-1), k
 
     def check(self) -> None:
         """Wait for what was sent, and raise for what was refused and not reported yet; for `late`.
@@ -90,16 +97,15 @@ class GradientCompressor:
             self._demand_accepted(name)
 
     def _demand_accepted(self, name: str) -> None:
-        if self._refused.pop(name).number():
+        answer, place = self._refused.pop(name)
+        if answer.number(place):
             raise NonFiniteError(
                 f"gradient of {name}, the last one sent: NaN or infinite entries, or a sum with the residual that "
                 "overflows; zeros were sent for it; lower the learning rate or the loss scale"
             )
 
-    def _select(self, gradient: Tensor, entry: Entry, k: int, name: str) -> tuple[Tensor, Tensor | None]:
-        flat, buffers = gradient.detach() if gradient.requires_grad else gradient, entry.buffers
-        if flat.ndim != 1:
-            flat = flat.reshape(-1)
+    def _select(self, flat: Tensor, entry: Entry, k: int, name: str) -> tuple[Tensor, Tensor | None]:
+        buffers = entry.buffers
         if not buffers:
             flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
             return self.compressor.select(flat, k, entry.history)
@@ -113,7 +119,7 @@ class GradientCompressor:
             sent = self.compressor.select_from(residual, increment, k, entry.history)
             if refused is not None:
                 if self.nonfinite == "late" and not others:
-                    self._refused[name] = Answer(entry.history[refused])
+                    self._refused[name] = Answer(entry.history[refused : refused + 1]), 0
                 elif entry.history.tolist()[refused]:  # a third of the time of indexing the tensor
                     demand_finite_sum(residual, increment)
         except NonFiniteError:
@@ -196,6 +202,10 @@ class GradientCompressor:
     def clear(self, name: str | None = None) -> None:
         """Forget what is kept of one parameter, or of all."""
         self.memory.clear(name)
+        if name is None:
+            self._joins.clear()
+        else:
+            self._joins.part(name)
         for kept in (self._sent, self._refused):
             if name is None:
                 kept.clear()
@@ -214,6 +224,7 @@ class GradientCompressor:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a state: the same bits as without the interruption."""
         self.memory.load_state_dict(state)
+        self._joins.clear()
         self._sent.clear()
         self._refused.clear()
         self.check_histories()

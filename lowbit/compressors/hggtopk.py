@@ -25,7 +25,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lowbit.compressors._base import Compressor, at_least, demand_finite_sum
+from lowbit.compressors._base import Compressor, SelectFromEach, at_least, demand_finite_sum
+from lowbit.kernels import segments
 from lowbit.kernels.selection import (
     CALLS,
     HITS,
@@ -95,6 +96,15 @@ class HGGTopK(Compressor):
             demand_finite_sum(residual, increment)
             residual.add_(increment)
         return self._select(increment if fused else None, residual, history, k)
+
+    def joint(self, gradient: Tensor) -> SelectFromEach | None:
+        """On a GPU all layers of a bucket take as many launches as one, where selections are exact."""
+        return self._select_from_each if self.exact and segments.one_launch(gradient) else None
+
+    def _select_from_each(self, residual, increment, histories, cut) -> tuple[Tensor, Tensor]:
+        if not self.history:
+            histories[:, THRESHOLD] = 0
+        return segments.select_largest_of_each(increment, residual, histories, cut)
 
     def _select(self, gradient: Tensor | None, residual: Tensor, history: Tensor, k: int) -> tuple[Tensor, Tensor]:
         if not self.history:

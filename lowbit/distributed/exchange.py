@@ -136,7 +136,7 @@ class Exchange:
 
     def _between_nodes(self, buffer: Tensor, layout: Layout, density: float, scale: float, skip_unused: bool) -> None:
         with record_function("compress"):
-            sent = [(g, self._compress(g, buffer, density, scale, skip_unused)) for g in layout.groups]
+            sent = self._compress(layout.groups, buffer, density, scale, skip_unused)
         with record_function("decompress"):  # what of it is waiting for others lies inside as `send`
             message, dense = self._message(sent, buffer, layout, density)
             self.sent_entries += sum(p.numel for p in dense) + (0 if message is None else len(message.values))
@@ -144,20 +144,29 @@ class Exchange:
                 self._take_back(self._aggregate(message, buffer), layout)
             self._reduce_dense(buffer, dense)
 
-    def _compress(self, group: Group, buffer: Tensor, density: float, scale: float, skip_unused: bool) -> Sparse:
-        """Compensate, compress, update: what this rank sends of a group."""
+    def _compress(
+        self, groups: tuple[Group, ...], buffer: Tensor, density: float, scale: float, skip_unused: bool
+    ) -> list[tuple[Group, Sparse]]:
+        """Compensate, compress, update: what this rank sends of each group."""
         begun = time.perf_counter()
-        gradient = group.of(buffer)
-        unused = {p for p in group.parts if largest_magnitude(p.of(buffer)) == 0} if skip_unused else set()
-        adopt(self.compressor, group, self.known)
-        sparse = self.compressor.send(gradient, group.name, density, scale=scale)
-        if unused:
-            waits = torch.cat([torch.full((p.numel,), p in unused, device=buffer.device) for p in group.parts])
-            waits = waits if sparse.indices is None else waits[sparse.indices]
-            self.compressor.take_back(sparse._replace(values=sparse.values * waits), group.name)
-            sparse = sparse._replace(values=sparse.values * ~waits)
+        parts = [part for group in groups for part in group.parts] if skip_unused else []
+        unused = {part for part in parts if largest_magnitude(part.of(buffer)) == 0}
+        for group in groups:
+            adopt(self.compressor, group, self.known)
+        messages = self.compressor.send_each({g.name: g.of(buffer) for g in groups}, density, scale=scale)
+        sent = [(g, self._waiting(g, messages[g.name], unused)) for g in groups]
         self.compress_seconds += time.perf_counter() - begun
-        return sparse
+        return sent
+
+    def _waiting(self, group: Group, sparse: Sparse, unused: set[Part]) -> Sparse:
+        """What is sent of a group some of whose parameters are unused: zeros of those, which keep their residuals."""
+        if unused.isdisjoint(group.parts):
+            return sparse
+        device = sparse.values.device
+        waits = torch.cat([torch.full((p.numel,), p in unused, device=device) for p in group.parts])
+        waits = waits if sparse.indices is None else waits[sparse.indices]
+        self.compressor.take_back(sparse._replace(values=sparse.values * waits), group.name)
+        return sparse._replace(values=sparse.values * ~waits)
 
     def _aggregate(self, message: Message, buffer: Tensor) -> Sparse | None:
         """Send, and put the mean into the buffer, which is 0 there; what the scheme leaves to this rank."""

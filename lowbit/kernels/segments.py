@@ -61,9 +61,9 @@ class Segments:
         return select.layout_of(self.sizes, self.ks, self.device, self.begins)
 
 
-def one_launch(device: torch.device) -> bool:
-    """Whether all segments of a tensor on this device take as many launches as one of them."""
-    return device.type == "cuda"
+def one_launch(gradient: Tensor) -> bool:
+    """Whether all segments of gradients on this device take as many launches as one; each of less than 2^31 entries."""
+    return gradient.is_cuda and gradient.numel() < 2**31
 
 
 def select_largest_of_each(

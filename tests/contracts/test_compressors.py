@@ -90,6 +90,10 @@ def test_powers_of_two_and_signs_do_not_matter(compressor):
         checks.check_scale_and_sign(compressor)
 
 
+def test_several_at_once_are_one_after_another(compressor):
+    checks.check_several_at_once(compressor)
+
+
 def test_ranks_share_indices_exactly_where_that_is_promised(compressor):
     checks.check_shared_indices(compressor)
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from lowbit.compressors import make
+from lowbit.compressors import _each, make
 from lowbit.errors import NonFiniteError
 from lowbit.kernels import _guess, segments
 from lowbit.kernels import selection as ops
@@ -395,6 +395,52 @@ def test_gradients_of_segments_may_lie_apart(dtype):
     past = same_of_each([g.to(dtype) for g in gradients], sizes, ks, begins)
     assert past[:, ops.HITS].sum() >= 1
     assert not past[:, ops.REFUSED].any()
+
+
+@on_device
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_session_sends_the_layers_of_a_bucket_at_once(dtype, monkeypatch):
+    """As one after another on a CPU: layers of one entry and of odd sizes, ties, and NaN in one of them."""
+    if INTERPRETED:
+        monkeypatch.setattr(segments, "one_launch", lambda gradient: True)
+        monkeypatch.setattr(segments, "select_largest_of_each", select_of_each)
+        monkeypatch.setattr(_each, "takes", lambda gradient, residual: gradient.is_contiguous())
+    on_device, on_cpu = make("hggtopk"), make("hggtopk")
+    places, calls = {"one": (4, (1,)), "odd": (7, (7, 9)), "two": (78, (2,)), "long": (159, (131,))}, []
+    monkeypatch.setattr(on_device, "_select_jointly", spied(on_device._select_jointly, calls))
+    for step, bucket in enumerate(draws(300)):
+        bucket = (bucket.round() if step == 2 else bucket).to(DEVICE, dtype)
+        gradients = {n: bucket[begin : begin + np.prod(s)].view(s) for n, (begin, s) in places.items()}
+        if step == 3:
+            gradients["odd"][3, 3] = float("nan")
+            with pytest.raises(NonFiniteError, match="gradient of odd: 1 NaN"):
+                on_device.send_each(gradients, 0.1)
+            with pytest.raises(NonFiniteError, match="gradient of odd: 1 NaN"):
+                on_cpu.send_each({n: g.cpu() for n, g in gradients.items()}, 0.1)
+        else:
+            sent = on_device.send_each(gradients, 0.1)
+            for name, gradient in gradients.items():
+                expected = on_cpu.send(gradient.cpu(), name, 0.1)
+                assert torch.equal(sent[name].values.cpu(), expected.values)
+                assert sent[name].indices is expected.indices is None or torch.equal(
+                    sent[name].indices.cpu(), expected.indices
+                )
+    assert calls == [["odd", "two", "long"]] * 4
+    kept, expected = on_device.state_dict(), on_cpu.state_dict()
+    assert kept.keys() == expected.keys()
+    for key in kept:
+        if key.endswith(":history"):
+            assert float(kept[key][ops.THRESHOLD]) == float(expected[key][ops.THRESHOLD])
+        else:
+            assert torch.equal(kept[key].cpu(), expected[key]), key
+
+
+def spied(method, calls: list):
+    def called(wanted, *others):
+        calls.append(list(wanted))
+        return method(wanted, *others)
+
+    return called
 
 
 @here

@@ -10,6 +10,7 @@ from lowbit.compressors import Sparse, entries_of
 from lowbit.compressors._base import Compressor
 from lowbit.compressors._session import GradientCompressor
 from lowbit.errors import NonFiniteError
+from lowbit.feedback.momentum_correction import MomentumCorrection
 from lowbit.feedback.none import NoFeedback
 from lowbit.feedback.residual import Residual
 
@@ -255,3 +256,35 @@ def check_shared_indices(compressor: Compressor) -> None:
         if compressor.shares_indices:
             assert not torch.equal(chosen[0], chosen[2]), "the same entries at every step"
             assert not torch.equal(chosen[0], chosen[1]), "the same entries of every name"
+
+
+def check_several_at_once(compressor: Compressor) -> None:
+    """Several gradients in one call, in any order: the bits of single sends, and the same is kept."""
+    sizes = {"w": (30, 20), "one": (1,), "v": (101,), "cube": (3, 5, 7)}
+    for rule in (Residual(), NoFeedback(), MomentumCorrection()):
+        one, other = GradientCompressor(compressor, rule), GradientCompressor(compressor, rule)
+        for step in range(4):
+            names = list(sizes) if step % 2 else list(reversed(sizes))
+            gradients = {name: draw(*sizes[name], seed=10 * step + len(name)) for name in names}
+            sent = one.send_each(gradients, 0.05, scale=1 + step // 2)
+            assert list(sent) == names
+            for name in sizes:
+                same_message(sent[name], other.send(gradients[name], name, 0.05, scale=1 + step // 2))
+        same_state(one, other)
+
+
+def same_message(one: Sparse, other: Sparse) -> None:
+    """Equality bit by bit."""
+    assert one.shape == other.shape
+    assert torch.equal(one.values.view(torch.uint8), other.values.view(torch.uint8))
+    assert one.values.dtype == other.values.dtype
+    assert one.indices is other.indices is None or torch.equal(one.indices, other.indices)
+
+
+def same_state(one: GradientCompressor, other: GradientCompressor) -> None:
+    """Of what is kept, equality bit by bit."""
+    first, second = one.state_dict(), other.state_dict()
+    assert first.keys() == second.keys()
+    for key in first:
+        assert first[key].shape == second[key].shape
+        assert torch.equal(first[key].view(-1).view(torch.uint8), second[key].view(-1).view(torch.uint8)), key
