@@ -63,19 +63,19 @@ class Joins:
         self._by_name: dict[str, Joined] = {}
 
     def of(self, entries: dict[str, Entry]) -> Joined:
-        """Entries joined, in this order; others that they were joined with are by themselves again."""
+        """Entries joined, in this order; others that they were joined with keep their old tensors until they are sent."""
         known, given = self._by_name.get(next(iter(entries))), list(entries.values())
         if known is None or not known.holds(given):
-            self.part(*entries)
             known = Joined(given)
             self._by_name |= dict.fromkeys(entries, known)
         return known
 
-    def part(self, *names: str) -> None:
-        """Take apart what is joined with any of these names."""
-        for joined in {self._by_name[name] for name in names if name in self._by_name}:
+    def part(self, name: str) -> None:
+        """Take apart what is joined with an entry."""
+        joined = self._by_name.get(name)
+        if joined is not None:
             joined.part()
-            self._by_name = {name: other for name, other in self._by_name.items() if other is not joined}
+            self._by_name = {other: one for other, one in self._by_name.items() if one is not joined}
 
     def clear(self) -> None:
         """Forget all; for a memory that is empty, or has other entries."""

@@ -207,7 +207,7 @@ def test_buckets_may_be_formed_anew(calls):
     """What is kept moves with its parameter, and nobody holds the memory of a bucket that is no more."""
     one, other = make("hggtopk"), make("hggtopk")
     buckets = [[JOINT], [("line", "odd"), ("matrix",)], [("matrix", "line"), ("odd",)], [("line",), ("odd", "matrix")]]
-    buckets.append([(name,) for name in SHAPES])
+    buckets += [[("odd", "line"), ("matrix",)], [(name,) for name in SHAPES]]
     for step, names in enumerate(buckets):
         gradients = in_bucket(step)
         for bucket in names:
@@ -218,13 +218,13 @@ def test_buckets_may_be_formed_anew(calls):
             memory = [one.memory.entries[name].buffers["residual"] for name in bucket]
             size = sum(residual.nbytes for residual in memory)
             assert all(residual.untyped_storage().nbytes() == size for residual in memory), bucket
-    assert [len(cut.sizes) for cut in calls] == [3, 2, 2, 2]
+    assert [len(cut.sizes) for cut in calls] == [3, 2, 2, 2, 2]
 
 
 def test_what_is_done_to_one_layer_is_seen_by_all(calls):
-    """Entries taken back, a layer forgotten, a layer sent by itself."""
+    """Entries taken back, a layer forgotten, a layer sent by itself, other tensors in an entry."""
     one, other = make("hggtopk"), make("hggtopk")
-    for step in range(6):
+    for step in range(7):
         gradients = in_bucket(step)
         assert_same(one.send_each(gradients, 0.1), one_by_one(other, gradients, 0.1))
         for session in (one, other):
@@ -233,6 +233,11 @@ def test_what_is_done_to_one_layer_is_seen_by_all(calls):
                 session.clear("odd")
             if step == 3:
                 session.send(in_bucket(7)["line"], "line", 0.3)
+            entry = session.memory.entries["line"]
+            if step == 4:
+                entry.buffers["residual"] = 2 * entry.buffers["residual"]
+            if step == 5:
+                entry.history = torch.zeros_like(entry.history)
         assert_same_state(one, other)
     with pytest.raises(UserError, match="odd: gradient of shape"):
         one.send_each(gradients | {"odd": torch.zeros(78)}, 0.1)
