@@ -63,7 +63,7 @@ class Joins:
         self._by_name: dict[str, Joined] = {}
 
     def of(self, entries: dict[str, Entry]) -> Joined:
-        """Entries joined, in this order; others that they were joined with keep their old tensors until they are sent."""
+        """Entries joined, in this order; others that were with them keep the old tensors until they are sent."""
         known, given = self._by_name.get(next(iter(entries))), list(entries.values())
         if known is None or not known.holds(given):
             known = Joined(given)

@@ -1,5 +1,7 @@
 """`send_each` where one call selects from all layers, here on a CPU; of the kernels see kernels/test_cuda.py."""
 
+import weakref
+
 import pytest
 import torch
 from torch import Tensor
@@ -219,6 +221,24 @@ def test_buckets_may_be_formed_anew(calls):
             size = sum(residual.nbytes for residual in memory)
             assert all(residual.untyped_storage().nbytes() == size for residual in memory), bucket
     assert [len(cut.sizes) for cut in calls] == [3, 2, 2, 2, 2]
+
+
+def test_what_is_forgotten_takes_no_memory(calls):
+    session = make("hggtopk")
+
+    def joined() -> weakref.ref:
+        session.send_each(in_bucket(0), 0.1)
+        return weakref.ref(session.memory.entries["matrix"].buffers["residual"])
+
+    for forget in (
+        session.clear,
+        lambda: session.clear("odd"),
+        lambda: session.load_state_dict(session.state_dict()),
+    ):
+        old = joined()
+        assert old().untyped_storage().nbytes() == 4 * (77 + 1200 + 513)
+        forget()
+        assert old() is None
 
 
 def test_what_is_done_to_one_layer_is_seen_by_all(calls):
