@@ -28,7 +28,7 @@ $(INSTALLED): pyproject.toml envs/constraints.txt
 	@touch $@
 
 test: $(INSTALLED)
-	python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(INSTALLED)
 	ruff check .

@@ -19,20 +19,31 @@ for variable in ("LOWBIT_PARENT", "LOWBIT_WORKFLOW", "CUDA_VISIBLE_DEVICES", "SL
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the background of a script, and in all children
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONGEST = ("workflow", "train", "distributed", "kernels")
 MAY_BE_SKIPPED = ("needs a GPU",)
 _skipped: list[str] = []
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Skip what needs a GPU where there is none; what shares a fixture runs in one process, the longest first."""
+    """Skip what needs a GPU where there is none; what shares a fixture runs in one process, the longest first.
+
+    pytest-xdist keeps this order with `--no-loadscope-reorder`; its own begins with the files of many quick tests and
+    ends with one process that waits for the other's last study.
+    """
     without_gpu = not os.path.isdir("/proc/driver/nvidia/gpus")  # noqa: PTH112
     for item in items:
         if item.get_closest_marker("gpu") and without_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a GPU: no NVIDIA device on this machine"))
-        shared = "finished" if "finished" in item.fixturenames else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(shared))
-    items.sort(key=lambda item: ("finished" not in item.fixturenames, item.get_closest_marker("workflow") is None))
+        shared = item.path.parent if "finished" in item.fixturenames else item.path
+        item.add_marker(pytest.mark.xdist_group(str(shared)))
+    items.sort(key=_when)
+
+
+def _when(item) -> tuple[int, bool]:
+    """Where a test stands in the order: by its folder, and what shares a fixture first."""
+    folder = item.path.parent.name
+    return LONGEST.index(folder) if folder in LONGEST else len(LONGEST), "finished" not in item.fixturenames
 
 
 def pytest_runtest_logreport(report):

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.workflow import forks
+
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = ["--configfile", "tests/configs/tiny.yaml"]
 
@@ -19,10 +21,11 @@ class Project:
     Args:
         folder: new folder of the copy.
         config: which overlays Snakemake is given.
+        forked: whether jobs are forked instead of started (`forks.py`).
     """
 
-    def __init__(self, folder: Path, config: list[str] = CONFIG):
-        self.folder, self.config = folder, config
+    def __init__(self, folder: Path, config: list[str] = CONFIG, forked: bool = True):
+        self.folder, self.config, self.forked = folder, config, forked
         for name in ("lowbit", "rules", "report", "envs", "profiles", "studies", "tests/configs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("Snakefile", "workflow_config.yaml"):
@@ -33,11 +36,15 @@ class Project:
         return [sys.executable, "-m", "snakemake", *arguments, *self.config]
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
-        """Run Snakemake to its end; its whole output is in `stdout`."""
-        result = subprocess.run(
-            self.command(*arguments), cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=self.environment(),
-        )  # fmt: skip
+        """Run Snakemake to its end, forked if it only plans; its whole output is in `stdout`."""
+        if "--dry-run" in arguments:
+            result = forks.forked(self.command(*arguments)[1:], self.folder, self.environment())
+        else:
+            jobs = {"BASH_ENV": forks.shell_start(self.folder)} if self.forked else {}
+            result = subprocess.run(
+                self.command(*arguments), cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                env=self.environment() | jobs,
+            )  # fmt: skip
         assert not check or result.returncode == 0, result.stdout
         return result
 

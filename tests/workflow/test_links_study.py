@@ -15,8 +15,8 @@ AFTER = {"aggregate_networks", "figure:network:predicted_and_measured"}
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """The study, run to its end."""
-    project = Project(tmp_path_factory.mktemp("links") / "project", CONFIG)
+    """The study, run to its end by jobs that are not forked."""
+    project = Project(tmp_path_factory.mktemp("links") / "project", CONFIG, forked=False)
     project.plan = project.snakemake("--dry-run", "--cores", "3", *TARGETS).stdout
     project.snakemake("--cores", "2", *TARGETS)
     return project
