@@ -31,7 +31,8 @@ IMPORTED = {
 
 def forked(arguments: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
     """`python ARGUMENTS` in a folder; its whole output is in `stdout`."""
-    command = [sys.executable, "-IS", __file__, _server(arguments[1]), *arguments]
+    module = arguments[1] if arguments[1] in IMPORTED else "lowbit"
+    command = [sys.executable, "-IS", __file__, _server(module), *arguments]
     return subprocess.run(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
@@ -99,12 +100,15 @@ def _answer(connection: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.path[0], sys.argv = folder, arguments[1:]
-    status = 1
+    status = 0
     try:
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
     except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        status = (end.code or 0) if isinstance(end.code, int | None) else 1
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:
+        status = 1
         traceback.print_exc()
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -5,8 +5,6 @@ import json
 
 import pytest
 
-from tests.workflow.forks import forked
-
 pytestmark = pytest.mark.workflow
 
 ARMS = ("standard", "base2", "e_t1443", "pretrained")
@@ -119,18 +117,3 @@ def test_a_cuda_run_that_was_granted_no_gpu_stops_with_a_message(finished):
     assert "gpu" in result.stderr.lower()
     assert "Traceback" not in result.stderr
     assert not (finished.folder / "unused").exists()
-    arguments = ["-m", "lowbit", "train", "--spec", text, "--folder", "unused", "--gpus-granted", "0"]
-    fork = forked(arguments, finished.folder, finished.environment())
-    assert (fork.returncode, fork.stdout) == (2, result.stderr)
-
-
-def test_a_fork_that_fails_says_so(finished):
-    lost = forked(["-m", "lowbit.nowhere"], finished.folder, finished.environment())
-    assert lost.returncode == 1
-    assert "No module named lowbit.nowhere" in lost.stdout
-    killed = "import os, signal\n\nos.kill(os.getpid(), signal.SIGKILL)\n"
-    (finished.folder / "lowbit/killed.py").write_text(killed)
-    try:
-        assert forked(["-m", "lowbit.killed"], finished.folder, finished.environment()).returncode == 1
-    finally:
-        (finished.folder / "lowbit/killed.py").unlink()
