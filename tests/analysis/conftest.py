@@ -1,9 +1,17 @@
-"""A finished study, aggregated once for all tests that only read it."""
+"""A finished study, aggregated once for all tests that only read it; and figures of few pixels."""
 
 from pathlib import Path
 
 import pytest
 from fake_runs import Fake, aggregated
+
+from lowbit.analysis import style
+
+
+@pytest.fixture(autouse=True)
+def few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of figures are small: none of these tests is about their size."""
+    monkeypatch.setitem(style._RC, "savefig.dpi", 40)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 from lowbit.analysis import figures, style, tables
 folder, out = map(Path, sys.argv[1:])
+style._RC["savefig.dpi"] = 40
 content = tables.load("softmax", folder / "tables", folder / "verdicts")
 for name in figures.available("softmax"):
     with style.applied():
