@@ -24,6 +24,7 @@ MEASURED = {"compressor_speed:speed", "compressor_quality"}
 def study(tmp_path_factory):
     """The study, run to its end."""
     project = Project(tmp_path_factory.mktemp("compressors") / "project", CONFIG)
+    project.take_compiled_kernels()
     project.plan = project.snakemake("--dry-run", "--cores", "3", *TARGETS, "--config", "device=cuda").stdout
     project.snakemake("--cores", "2", *TARGETS)
     return project

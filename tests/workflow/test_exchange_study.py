@@ -24,6 +24,7 @@ def jobs(*arms):
 def study(tmp_path_factory):
     """The study, run to its end."""
     project = Project(tmp_path_factory.mktemp("exchange") / "project", CONFIG)
+    project.take_compiled_kernels()
     project.plan = project.snakemake("--dry-run", "--cores", "3", *TARGETS).stdout
     project.on_gpu = project.snakemake("--dry-run", "--cores", "16", *TARGETS, "--config", "device=cuda").stdout
     project.snakemake("--cores", "2", *TARGETS)

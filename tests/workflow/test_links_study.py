@@ -17,6 +17,7 @@ AFTER = {"aggregate_networks", "figure:network:predicted_and_measured"}
 def study(tmp_path_factory):
     """The study, run to its end by jobs that are not forked."""
     project = Project(tmp_path_factory.mktemp("links") / "project", CONFIG, forked=False)
+    project.take_compiled_kernels()
     project.plan = project.snakemake("--dry-run", "--cores", "3", *TARGETS).stdout
     project.snakemake("--cores", "2", *TARGETS)
     return project
