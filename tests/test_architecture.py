@@ -14,7 +14,8 @@ LEVELS = (
     ("errors", "atomic", "variant", "compressor_names"),
     ("catalog", "processes", "gpu_slots"),
     (
-        *("spec", "probe_spec", "compression_spec", "exchange_spec", "network_spec", "timing_spec", "manifest", "pieces"),
+        *("spec", "probe_spec", "compression_spec", "exchange_spec", "network_spec", "timing_spec"),
+        *("manifest", "pieces"),
         *("config", "config_arms", "config_studies", "config_probes", "config_compression", "config_networks"),
         *("config_errors", "config_files", "config_exchange", "cost", "cost_assumptions"),
     ),
