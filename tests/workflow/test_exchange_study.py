@@ -43,7 +43,8 @@ def asked(plan: str, rule: str, what: str) -> set[int]:
 
 def test_nothing_runs_beside_timed_steps_and_each_rank_has_its_gpu(study):
     assert asked(study.plan, "time_steps", "threads") == {3}, "all cores that Snakemake may use"
-    assert asked(study.plan, "exchange", "threads") == {2}
+    assert asked(study.plan, "exchange", "threads") == {1}, "two jobs at once where two ranks have two cores"
+    assert asked(study.on_gpu, "exchange", "threads") == {2}
     for rule in ("exchange", "time_steps"):
         assert asked(study.plan, rule, "gpu") == {0}
         assert asked(study.on_gpu, rule, "gpu") == {2}
