@@ -190,9 +190,10 @@ def empty(axes: Axes, text: str) -> None:
 def save(figure: Figure, png: Path, svg: Path) -> None:
     """Write a figure as PNG and SVG without dates, versions or random identifiers.
 
-    It is laid out once. The last bits of a layout depend on where its solver's variables lie in memory, and an SVG
-    names its clipping rectangles by all bits: positions are rounded.
+    It is laid out once, with the widths that text has in the PNG. The last bits of a layout depend on where its
+    solver's variables lie in memory, and an SVG names its clipping rectangles by all bits: positions are rounded.
     """
+    figure.set_dpi(mpl.rcParams["savefig.dpi"])
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axes in figure.axes:

@@ -9,8 +9,9 @@ import pytest
 from drawn_twice import assert_same_bytes, drawn, said
 from fake_exchanges import ARMS, DENSE_BYTES, Fake
 from fake_runs import aggregated
+from matplotlib.backends.backend_agg import RendererAgg
 
-from lowbit.analysis import design, exchanges, figures, runs, summary, tables, timings, verdicts
+from lowbit.analysis import design, exchanges, figures, runs, style, summary, tables, timings, verdicts
 from lowbit.analysis.figures.exchange import _panels
 from lowbit.errors import UserError
 
@@ -209,6 +210,16 @@ def test_a_study_of_one_process_has_no_such_columns(finished):
     assert not {"method", "wire_bytes", "seconds_to_reference"} & set(table.columns)
     measures = set(tables.read(finished / "tables/softmax_comparisons.csv")["measure"])
     assert not measures & {"step_seconds", *exchanges.SECONDS_TO_REFERENCE}
+
+
+def test_names_of_arms_are_whole_in_the_picture(study, tmp_path, monkeypatch):
+    monkeypatch.setitem(style._RC, "savefig.dpi", 40)  # far from the screen's: letters have other widths
+    with style.applied():
+        figure = figures.drawer("exchange", "step_breakdown")(study)
+        style.save(figure, tmp_path / "a.png", tmp_path / "a.svg")
+        figure.set_dpi(40)
+        left = min(axes.get_tightbbox(RendererAgg(600, 300, 40)).x0 for axes in figure.axes)
+    assert left >= 0
 
 
 @pytest.mark.parametrize("name", NAMES)
