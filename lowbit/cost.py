@@ -21,6 +21,8 @@ import math
 from dataclasses import dataclass
 
 SCHEMES = ("dense", "allgather", "shared", "gtopk", "oktopk")
+PARTS = ("forward", "backward", "compress", "communicate", "decompress", "update", "step")
+"""Of a training step, whose seconds are recorded; compress, communicate and decompress overlap with backward."""
 INDEX_BYTES = 4
 MESSAGE_BYTES = 420
 """Of the transport for a message, measured with gloo over TCP: headers, announcements, and their packets."""

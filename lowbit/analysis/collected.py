@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lowbit import cost
 from lowbit.analysis import runs
-from lowbit.analysis.exchanges import PARTS
 from lowbit.analysis.rows import CURVE_POINTS
 from lowbit.analysis.runs import Run
 from lowbit.analysis.tables import Tables
@@ -151,7 +151,7 @@ def _row(run: Run, name: str, note: str) -> dict[str, Any]:
         "bytes_per_step": measured.get("wire_bytes", math.nan) / steps,
         "dense_bytes_per_step": measured.get("dense_wire_bytes", math.nan) / steps,
         "entries_sent": measured.get("entries_sent", math.nan),
-        **{f"{part}_seconds": seconds.get(part, math.nan) for part in PARTS},
+        **{f"{part}_seconds": seconds.get(part, math.nan) for part in cost.PARTS},
     }
 
 

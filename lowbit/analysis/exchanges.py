@@ -16,7 +16,6 @@ from lowbit import cost
 from lowbit.analysis.runs import Run
 from lowbit.analysis.statistics import paired
 
-PARTS = ("forward", "backward", "compress", "communicate", "decompress", "update", "step")
 RATES = {
     **{"100 Mb/s": 1e8, "1 Gb/s": 1e9, "10 Gb/s": 1e10},
     **{"25 Gb/s": 2.5e10, "100 Gb/s": 1e11, "400 Gb/s": 4e11},
@@ -46,7 +45,7 @@ def columns(run: Run, steps_to_reference: float) -> dict[str, Any]:
     settings, found = run.spec.get("exchange"), run.summary.get("exchange")
     if not settings or not found:
         return {}
-    seconds = {part: float(found["seconds"][part]) for part in PARTS}
+    seconds = {part: float(found["seconds"][part]) for part in cost.PARTS}
     per_step = {key: found[key] / found["steps"] for key in ("wire_bytes", "dense_wire_bytes")}
     row = {
         "ranks": settings["ranks"],

@@ -160,6 +160,18 @@ def _nested(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
+def add_job_flags(parser: argparse.ArgumentParser, folder: str) -> None:
+    """What a rule tells a job of several processes beside its specs.
+
+    Args:
+        parser: of the command.
+        folder: help of `--folder`.
+    """
+    parser.add_argument("--folder", type=Path, required=True, help=folder)
+    parser.add_argument("--data-folder", type=Path, required=True, help="prepared dataset")
+    parser.add_argument("--gpus-granted", type=int, metavar="N", help="GPUs that the scheduler granted")
+
+
 def spec_from(given: dict[str, Any], **fixed: Any) -> RunSpec:
     """The spec that flags describe.
 

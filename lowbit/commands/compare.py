@@ -7,7 +7,8 @@ A method is `baseline` (dense all-reduce of float32), a compressor by any name t
 of PyTorch's hooks. All other flags are those of `python -m lowbit train`, and hold for every method on which they have
 an effect. What was trained before, from the same data and by the same code, is not trained again; the same command goes
 on after an interruption. Intervals are of the mean over seeds, 95%. `noop` has times, but no result: its processes
-exchange nothing, and train models of their own.
+exchange nothing, and train models of their own. Methods train one after another, and what else the machine does then is
+in their times: to compare those, use the exchange study, which times them side by side.
 """
 
 import argparse

@@ -5,15 +5,14 @@
 """
 
 import argparse
-from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which runs, and where their times go."""
+    from lowbit.commands._flags import add_job_flags
+
     parser.add_argument("--spec", required=True, metavar="FILE|JSON", help="of the timing: its runs and turns")
-    parser.add_argument("--folder", type=Path, required=True, help="folder of the times")
-    parser.add_argument("--data-folder", type=Path, required=True, help="prepared dataset")
-    parser.add_argument("--gpus-granted", type=int, metavar="N", help="GPUs that the scheduler granted")
+    add_job_flags(parser, "folder of the times")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,14 +29,17 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
+    from lowbit.data._base import read_manifest
     from lowbit.pieces import measured, publish
     from lowbit.train import side_by_side
+    from lowbit.train.identity import identity_of
     from lowbit.train.machine import machine
     from lowbit.train.run import Interrupted
 
     hardware = machine(spec.runs[0])
-    data = (args.data_folder / "manifest.json").read_text(encoding="utf-8")
-    identity = {"spec": spec.to_json(), "code": spec.code_digest, "hardware": hardware, "data": data}
+    data = read_manifest(args.data_folder)
+    runs = [identity_of(run, data) for run in spec.runs]
+    identity = {"spec": spec.to_json(), "code": spec.code_digest, "hardware": hardware, "runs": runs}
     asked = side_by_side.pieces(spec, args.data_folder)
     try:
         records = measured(asked, args.folder, identity, lambda items: tqdm(items, desc=spec.path, disable=None))

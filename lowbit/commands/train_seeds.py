@@ -5,15 +5,14 @@ done wait in `work/` until all are: Snakemake deletes the outputs of a job that 
 """
 
 import argparse
-from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    from lowbit.commands._flags import add_job_flags
+
     parser.add_argument("--specs", required=True, metavar="JSON", help="list of specs, each with `exchange`")
-    parser.add_argument("--folder", type=Path, required=True, help="folder of the arm; a run goes to seed<n> in it")
-    parser.add_argument("--data-folder", type=Path, required=True, help="prepared dataset")
-    parser.add_argument("--gpus-granted", type=int, metavar="N", help="GPUs that the scheduler granted")
+    add_job_flags(parser, "folder of the arm; a run goes to seed<n> in it")
 
 
 def run(args: argparse.Namespace) -> int:

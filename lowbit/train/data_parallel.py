@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from lowbit import cost
 from lowbit.distributed.ddp_hook import SparseHook
 from lowbit.distributed.torch_hooks import TorchHook
 from lowbit.errors import RankError
@@ -32,8 +33,6 @@ from lowbit.train.parallel import Ranks
 log = logging.getLogger("lowbit")
 
 _THREAD = ("compress", "communicate", "decompress")
-PARTS = ("forward", "backward", *_THREAD, "update", "step")
-"""What a step's record has the seconds of; those of the thread overlap with backward."""
 _WARMING = 2  # steps that do not count in medians: connections, buckets that are formed anew
 
 
@@ -211,7 +210,7 @@ class DataParallel:
             "messages": steps[-1]["messages"],
             "entries_sent": sum(s["entries_sent"] for s in steps) / len(steps),
             "parameters": self._entries,
-            "seconds": {name: median(s[f"{name}_seconds"] for s in counted) for name in PARTS},
+            "seconds": {name: median(s[f"{name}_seconds"] for s in counted) for name in cost.PARTS},
         }
 
     def close(self) -> None:

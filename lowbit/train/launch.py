@@ -116,9 +116,9 @@ def in_ranks(specs: Sequence[RunSpec], work: Callable[[Note], Any]) -> Any:
                 processes[-1].start()
                 theirs.close()
                 pipes.append(ours)
-            gc.unfreeze()
             told = _await(processes, pipes)
         finally:
+            gc.unfreeze()
             for process in processes:
                 process.kill()
                 process.join()

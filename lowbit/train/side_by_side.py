@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from lowbit.cost import PARTS
 from lowbit.errors import UserError
 from lowbit.pieces import Pieces, Record
 from lowbit.spec import RunSpec
 from lowbit.timing_spec import TimingSpec
 from lowbit.train.assemble import assemble
-from lowbit.train.data_parallel import PARTS, DataParallel
+from lowbit.train.data_parallel import DataParallel
 from lowbit.train.events import StepsFinished
 from lowbit.train.launch import in_ranks
 from lowbit.train.loop import train
@@ -39,12 +40,15 @@ def pieces(spec: TimingSpec, data_folder: Path) -> Pieces:
 
 def medians(records: list[Record]) -> dict[str, dict[int, dict[str, float]]]:
     """Arm -> seed -> seconds of each part of a step, the median over all its steps."""
-    found: dict[str, dict[int, dict[str, float]]] = {}
-    key = lambda record: (record["arm"], record["seed"])  # noqa: E731
-    for (arm, seed), group in itertools.groupby(sorted(records, key=key), key):
-        steps = list(group)
-        found.setdefault(arm, {})[seed] = {part: median(step[f"{part}_seconds"] for step in steps) for part in PARTS}
-    return found
+    steps: dict[str, dict[int, list[Record]]] = {}
+    for record in records:
+        steps.setdefault(record["arm"], {}).setdefault(record["seed"], []).append(record)
+    return {
+        arm: {
+            seed: {part: median(step[f"{part}_seconds"] for step in own) for part in PARTS} for seed, own in by.items()
+        }
+        for arm, by in steps.items()
+    }
 
 
 def _turn(spec: TimingSpec, runs: list[RunSpec], turn: int, data_folder: Path) -> Iterator[Record]:

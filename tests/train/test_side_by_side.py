@@ -8,9 +8,9 @@ from rank_processes import finished, said, start
 from small_runs import lines_of, small_spec
 
 from lowbit.config import ConfigError, load
+from lowbit.cost import PARTS
 from lowbit.timing_spec import Timing, TimingSpec
 from lowbit.train import side_by_side
-from lowbit.train.data_parallel import PARTS
 
 ARMS = {
     "dense": {"method": "allreduce"},
