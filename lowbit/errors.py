@@ -19,3 +19,7 @@ class NonFiniteError(UserError, FloatingPointError):
 
 class RankError(UserError, RuntimeError):
     """A process of a group has ended, hangs, failed or computed something else; the message names rank and step."""
+
+
+class LostRankError(RankError):
+    """A roll call has found which process is missing; all that can still end then raise this."""

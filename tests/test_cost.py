@@ -124,6 +124,7 @@ def test_where_each_pays_is_as_documented():
         return [assumed.crossover(scheme, ranks, entries, rate) for ranks in (8, 64, 1024, 4096)]
 
     assert limits("oktopk", 355e6, 1e9) == pytest.approx([0.25] * 4, rel=0.02)
+    assert limits("oktopk", 355e6, 1e10) == pytest.approx([0.25, 0.25, 0.242, 0.223], abs=0.003)
     assert limits("oktopk", 7e9, 1e11) == pytest.approx([0.225] * 4, abs=0.007)
     assert limits("oktopk", 7e9, 2e11) == pytest.approx([0.205] * 4, abs=0.015)
     assert limits("oktopk", 355e6, 1e11)[1:] == pytest.approx([0.23, 0.17, 0], abs=0.005)

@@ -92,7 +92,7 @@ def judge(runs: pd.DataFrame, why_loopback: str) -> list[Verdict]:
 def _judged(claim: NetworkClaim, runs: pd.DataFrame, why_loopback: str) -> Verdict:
     rows = runs[runs["kind"] == claim.kind]
     if claim.error == "error_percent":
-        rows = rows[rows["held_out"].astype(bool) & (rows["arm"] != "noop")]
+        rows = rows[rows["held_out"].astype(bool)]
     values = rows[claim.error].dropna().to_numpy(dtype=float)
     verdict = Verdict(
         id=f"{STUDY}/{claim.task}/{claim.key}", study=STUDY, task=claim.task, claim=claim.text,

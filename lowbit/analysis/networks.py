@@ -99,8 +99,7 @@ def measurements_table(records: pd.DataFrame, model: Model, hardware: str, devic
     for order, row in enumerate(records.to_dict("records")):
         predicted = model.exchange_seconds(row) if row["kind"] == "exchange" else _step_seconds(row, records, model)
         row["held_out_size"] = row["kind"] == "exchange" and bool(row["held_out_size"])
-        unseen = row["kind"] == "training" and row["method"] != "noop"  # the steps without exchange are given
-        held_out = bool(row["held_out_link"]) or row["held_out_size"] or unseen
+        held_out = bool(row["held_out_link"]) or row["held_out_size"] or row["kind"] == "training"
         rows.append(
             {
                 "study": STUDY,
@@ -112,7 +111,7 @@ def measurements_table(records: pd.DataFrame, model: Model, hardware: str, devic
                 "device": device,
                 "hardware": hardware,
                 **{key: value for key, value in row.items() if key not in ("link", "method")},
-                "held_out": held_out,
+                "held_out": held_out and row["method"] != "noop",  # steps without exchange are given to the model
                 "predicted_seconds": predicted,
                 "apart_percent": 100 * (predicted / row["seconds"] - 1),
             }

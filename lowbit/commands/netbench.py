@@ -14,10 +14,15 @@ to a step without one. What it would cost on other networks: `python -m lowbit c
 """
 
 import argparse
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lowbit.network_spec import UNITS, bits_of
+
+if TYPE_CHECKING:
+    from lowbit.distributed.netbench import Group
 
 _DEFAULTS = {"ranks_per_node": 1, "rates": (1e8, 1e9, 1e10), "numel": 1_000_000, "rounds": 5, "seeds": 1}
 """Of options that are refused where they would have no effect."""
@@ -57,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from lowbit.atomic import write_text
     from lowbit.distributed import namespaces
+    from lowbit.distributed.netbench import Group
     from lowbit.errors import UserError
 
     demand_effective(args)
@@ -69,11 +75,13 @@ def run(args: argparse.Namespace) -> int:
         print(f"loopback only, links of no set rate, no bytes counted: {why}")
     lines = ["benchmark,case,metric,value,unit"]
     try:
-        for rate in (None,) if why else args.rates:
-            link = "loopback" if why else named(rate)
-            for case, metric, value, unit in (_training if args.train else _exchanges)(args, rate, link, bool(why)):
-                if value is not None:
-                    lines.append(f"netbench,{link} {case},{metric},{value!r},{unit}")
+        with contextlib.ExitStack() as stack:
+            group = Group(stack, args.ranks, loopback=bool(why))
+            for rate in (None,) if why else args.rates:
+                link = "loopback" if why else named(rate)
+                for case, metric, value, unit in (_training if args.train else _exchanges)(args, group, rate, link):
+                    if value is not None:
+                        lines.append(f"netbench,{link} {case},{metric},{value!r},{unit}")
     finally:
         if args.csv:
             write_text(args.csv, "\n".join(lines) + "\n")
@@ -99,15 +107,14 @@ def demand_effective(args: argparse.Namespace) -> None:
             raise UserError(f"--{name.replace('_', '-')}: {why}")
 
 
-def _exchanges(args: argparse.Namespace, rate: float | None, link: str, loopback: bool) -> Iterator[tuple]:
+def _exchanges(args: argparse.Namespace, group: "Group", rate: float | None, link: str) -> Iterator[tuple]:
     """Print a line for each exchange, and yield its rows."""
     from lowbit.distributed.measurements import COLUMNS, cases
-    from lowbit.distributed.netbench import measure
 
     print(f"{args.ranks} ranks, {args.numel} float32 entries; an exchange, on the slowest rank")
     print(f"{'link':<10} {'exchange':<26} {'ms':>9} {'compress ms':>12} {'sums ms':>9} {COLUMNS}")
     asked = cases(args.numel, args.density, args.rounds, args.ranks_per_node)
-    for m in measure(asked, args.ranks, rate, loopback=loopback):
+    for m in group.measure(asked, rate):
         times = f"{1e3 * m.seconds:9.2f} {1e3 * m.compress_seconds:12.2f} {1e3 * m.decompress_seconds:9.2f}"
         print(f"{link:<10} {m.case.name:<26} {times} {m.traffic.columns}", flush=True)
         yield m.case.name, "exchange", m.seconds, "s"
@@ -118,10 +125,9 @@ def _exchanges(args: argparse.Namespace, rate: float | None, link: str, loopback
         yield m.case.name, "counted", m.traffic.counted_bytes, "B"
 
 
-def _training(args: argparse.Namespace, rate: float | None, link: str, loopback: bool) -> Iterator[tuple]:
+def _training(args: argparse.Namespace, group: "Group", rate: float | None, link: str) -> Iterator[tuple]:
     """Print a line for each run, and yield its rows; dense sets the loss that others have more steps to reach."""
     from lowbit.distributed.measurements import COLUMNS, trainings
-    from lowbit.distributed.netbench import measure
 
     heads = " ".join(f"{head:>8}" for head in ("step ms", "exposed", "loss", "seconds", "to goal", "of dense"))
     print(
@@ -134,7 +140,7 @@ def _training(args: argparse.Namespace, rate: float | None, link: str, loopback:
     for seed in range(args.seeds):
         baseline, goal, dense = 0.0, float("inf"), None
         runs = trainings(args.train, args.density, seed, "" if seed or not args.trace else f"{args.trace}/{link}_")
-        for t in measure(runs, args.ranks, rate, loopback=loopback):
+        for t in group.measure(runs, rate):
             name, (seconds, loss) = t.training.name, t.curve[-1]
             baseline = t.step_seconds if name == "noop" else baseline
             if name == "allreduce":

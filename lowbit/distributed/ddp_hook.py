@@ -29,7 +29,7 @@ from lowbit.distributed.replicas import demand_identical
 from lowbit.distributed.state import merged, state_of
 from lowbit.distributed.watch import Watch
 from lowbit.distributed.worker import Job, Worker
-from lowbit.errors import NonFiniteError, RankError, UserError
+from lowbit.errors import LostRankError, NonFiniteError, UserError
 from lowbit.schemes import Wire, WireError
 
 _hooks = itertools.count()
@@ -68,7 +68,7 @@ class SparseHook:
         self.exchange = exchange
         self.step = 0
         self.wire_bytes = 0
-        self._everyone, self._density, self._granularity = everyone, density, granularity
+        self.everyone, self._density, self._granularity = everyone, density, granularity
         self._warmup, self._warmup_steps = tuple(warmup), warmup_steps
         self._scaler, self._pipeline, self._check_every = scaler, pipeline, check_every
         self._skip_unused = model.find_unused_parameters or model.static_graph
@@ -110,11 +110,11 @@ class SparseHook:
         self._watch.close()
         self._worker.close()
 
-    def lost(self, error: Exception) -> RankError:
+    def lost(self, error: Exception) -> LostRankError:
         """Who is missing, after a collective has failed between two steps; the hook is closed."""
         verdict = self._watch.call(self.step + 1, error)
         self.close()
-        return RankError(verdict)
+        return LostRankError(verdict)
 
     def on_bucket(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
         """Hand a bucket to the thread; the future is its buffer with the mean over ranks in it."""
@@ -146,7 +146,7 @@ class SparseHook:
             )
             self._watch.note(self.step + 1, exchanges=False)
         except WireError as error:
-            raise RankError(self._watch.call(self.step + 1, error)) from error
+            raise LostRankError(self._watch.call(self.step + 1, error)) from error
         except NonFiniteError as error:
             self._watch.fail(self.step + 1, error)
             raise NonFiniteError(f"{str(error).partition(';')[0]}; {_AFTER_NONFINITE}") from error
@@ -164,7 +164,7 @@ class SparseHook:
                 raise job.error
         if self._watch.verdict:
             self.close()
-            raise RankError(self._watch.verdict)
+            raise LostRankError(self._watch.verdict)
         if not all(job.applied for job in jobs):
             for job in (j for j in jobs if j.applied):
                 self.exchange.postpone(job.buffer, job.layout)
@@ -177,7 +177,7 @@ class SparseHook:
     def _demand_identical(self) -> None:
         self._watch.note(self.step + 1, exchanges=True)
         try:
-            demand_identical(self._model, self._everyone, self.step)
+            demand_identical(self._model, self.everyone, self.step)
         except WireError as error:
             raise self.lost(error) from error
 

@@ -25,7 +25,7 @@ from lowbit.distributed.ddp_hook import SparseHook, register_sparse_hook
 from lowbit.distributed.exchange import Exchange
 from lowbit.distributed.layout import Group, Layout, Part
 from lowbit.distributed.measurements import PHASES, Case, Training
-from lowbit.distributed.nodes import wires
+from lowbit.distributed.nodes import close, wires
 from lowbit.distributed.torch_hooks import TORCH_HOOKS, TorchHook, register_torch_hook
 from lowbit.processes import die_with
 from lowbit.schemes import Wire
@@ -53,7 +53,7 @@ def exchanged(case: Case) -> dict[str, Any]:
     exchange = Exchange(make(case.compressor), scheme, between, inside, dtype)
     layout = Layout((Group((Part("gradient", 0, case.numel),)),))
     gradients = torch.randn(3, case.numel, generator=torch.Generator().manual_seed(everyone.rank))
-    for gradient in gradients[:2]:  # the history of the compressor, and connections
+    for gradient in gradients:  # connections; kernels of a first choice, of one from a guess, and of one after it
         exchange.mean(gradient.clone(), layout, case.density)
     dist.barrier()
     before, payload = counted_bytes(), exchange.sent_bytes
@@ -75,8 +75,7 @@ def exchanged(case: Case) -> dict[str, Any]:
         "messages_in_row": exchange.messages - in_row,
         "counted_bytes": counted_bytes() - before,
     }
-    for group in {wire.group for wire in (everyone, between, inside)} - {None}:
-        dist.destroy_process_group(group)
+    close(everyone, between, inside)
     return told
 
 
@@ -134,7 +133,9 @@ def trained(training: Training) -> dict[str, Any]:
             for _ in range(TRACED_STEPS):
                 step()
     if isinstance(hook, SparseHook):
+        dist.barrier()  # all have sent what others wait for
         hook.close()
+        close(hook.everyone, hook.exchange.between, hook.exchange.inside)
     return told
 
 

@@ -94,27 +94,6 @@ class Group:
         return [_line(rank, process) for rank, process in enumerate(self._processes)]
 
 
-def measure(
-    jobs: Sequence[Case | Training], ranks: int, rate_bits: float | None, *, loopback: bool
-) -> Iterator[Measured | Trained]:
-    """Do exchanges and training runs one after the other, in one group of processes.
-
-    Args:
-        jobs: what to measure.
-        ranks: number of processes.
-        rate_bits: of every link; None for no limit.
-        loopback: whether to do without namespaces: no limit, and no counting.
-
-    Yields:
-        `Measured` of an exchange, `Trained` of a training run.
-
-    Raises:
-        UserError: when a rank fails; all are killed then.
-    """
-    with ExitStack() as stack:
-        yield from Group(stack, ranks, loopback=loopback).measure(jobs, rate_bits)
-
-
 def _line(rank: int, process: subprocess.Popen) -> dict[str, Any]:
     line = process.stdout.readline()
     if not line:

@@ -41,3 +41,9 @@ def wires(everyone: Wire, ranks_per_node: int, timeout: timedelta) -> tuple[Wire
     inside = joined(ranks[first : first + ranks_per_node]) if ranks_per_node > 1 else Wire(None)
     between = joined(ranks[everyone.rank - first :: ranks_per_node])
     return (joined(ranks) if ranks_per_node > 1 else Wire(between.group)), between, inside
+
+
+def close(*joined: Wire) -> None:
+    """End the groups of some wires; for a process that goes on to others."""
+    for group in {wire.group for wire in joined} - {None}:
+        dist.destroy_process_group(group)

@@ -25,7 +25,7 @@ import torch.distributed as dist
 
 from lowbit import catalog
 from lowbit.compressors import GradientCompressor
-from lowbit.errors import RankError, UserError
+from lowbit.errors import LostRankError, RankError, UserError
 from lowbit.processes import die_with
 from lowbit.spec import RunSpec
 from lowbit.train.data_parallel import DataParallel
@@ -159,17 +159,21 @@ def _rank(
         result = work(note)
         told = Told(result if rank == 0 else {})
         dist.destroy_process_group()
-    except Interrupted as stop:
-        told = Told(number=stop.exit_status - 128)
-    except UserError as error:
-        told = Told(fault=str(error), verdict=isinstance(error, RankError))
-    except BaseException:
-        told = Told(trace=traceback.format_exc())
+    except BaseException as error:
+        told = _told(error)
     pipe.send(told)
     pipe.close()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0 if told.result is not None else 1)  # threads of a hook may hang
+
+
+def _told(error: BaseException) -> Told:
+    if isinstance(error, Interrupted):
+        return Told(number=error.exit_status - 128)
+    if isinstance(error, UserError):
+        return Told(fault=str(error), verdict=isinstance(error, LostRankError))
+    return Told(trace="".join(traceback.format_exception(error)))
 
 
 def _await(processes: list, pipes: list[Connection]) -> list[Told]:

@@ -43,12 +43,11 @@ def medians(records: list[Record]) -> dict[str, dict[int, dict[str, float]]]:
     steps: dict[str, dict[int, list[Record]]] = {}
     for record in records:
         steps.setdefault(record["arm"], {}).setdefault(record["seed"], []).append(record)
-    return {
-        arm: {
-            seed: {part: median(step[f"{part}_seconds"] for step in own) for part in PARTS} for seed, own in by.items()
-        }
-        for arm, by in steps.items()
-    }
+    return {arm: {seed: _median(own) for seed, own in of_seeds.items()} for arm, of_seeds in steps.items()}
+
+
+def _median(steps: list[Record]) -> dict[str, float]:
+    return {part: median(step[f"{part}_seconds"] for step in steps) for part in PARTS}
 
 
 def _turn(spec: TimingSpec, runs: list[RunSpec], turn: int, data_folder: Path) -> Iterator[Record]:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -98,12 +99,12 @@ def test_every_run_is_timed_to_its_first_crossing_of_the_goal(monkeypatch, tmp_p
         "bf16": [(9.0, 0.6)],
     }
 
-    def measure(runs, ranks, rate, *, loopback):
+    def measure(group, runs, rate):
         for run in (r for r in runs if r.hook in curves and r.pipeline):
             traffic = Traffic(1.0, 1.0, 1.0, None, 1448)
             yield Trained(run, 0.1, dict.fromkeys(PHASES, 0.0), traffic, curves[run.hook])
 
-    monkeypatch.setattr("lowbit.distributed.netbench.measure", measure)
+    monkeypatch.setattr(Group, "measure", measure)
     assert main(["netbench", "--loopback", "--train", "4", "--csv", str(tmp_path / "rows.csv")]) == 0
     lines = [line.split(",") for line in (tmp_path / "rows.csv").read_text().splitlines()]
     found = {(case, metric): float(value) for _, case, metric, value, _ in lines[1:]}
@@ -125,6 +126,21 @@ def test_one_group_does_several_measurements_and_waits_as_the_cost_model_says():
     assert len(families[0]) == 3
     assert families[0] == families[1]
     assert not any(map(psutil.pid_exists, families[0]))
+
+
+def test_links_have_their_rate_before_anything_is_measured(monkeypatch):
+    done = []
+    numbers = dict.fromkeys(("wire_bytes", "messages", "messages_in_row", "counted_bytes"), 1)
+    told = {"seconds": [0.1], "compress": [0.1], "decompress": [0.1], **numbers}
+    with ExitStack() as stack:
+        group = Group(stack, 2, loopback=True)
+        group._processes = [object()]  # as if they had been started
+        group._network = SimpleNamespace(shape=done.append)
+        monkeypatch.setattr(group, "_told", lambda job: done.append(job) or [told] * 2)
+        asked = cases(10, 0.1, 1)[:1]
+        for rate in (1e8, 1e10):
+            assert len(list(group.measure(asked, rate))) == 1
+    assert done == [1e8, *asked, 1e10, *asked]
 
 
 def test_rates():

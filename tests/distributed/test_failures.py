@@ -75,7 +75,7 @@ def test_the_job_ends_within_a_minute_and_says_why(endings, what, scheme):
     ended = endings[what, scheme]
     for rank in (0, 2):
         assert ended[rank].status == 3, ended[rank].error
-        assert ended[rank].error.startswith(f"RankError: step {STEP}: "), ended[rank].error
+        assert ended[rank].error.startswith(f"LostRankError: step {STEP}: "), ended[rank].error
         assert SAID[what] in ended[rank].error
         assert ended[rank].seconds < 40
     if what.startswith("hangs"):  # nobody waits for it, and it does not stay
@@ -101,7 +101,7 @@ def test_ranks_end_when_the_one_that_keeps_the_store_has_died():
     assert ended[0].status == -signal.SIGKILL
     for rank in (1, 2):
         assert ended[rank].status == 3
-        assert ended[rank].error.startswith(f"RankError: step {STEP}: the store")
+        assert ended[rank].error.startswith(f"LostRankError: step {STEP}: the store")
         assert "the rank that keeps it" in ended[rank].error
         assert ended[rank].seconds < 40
 

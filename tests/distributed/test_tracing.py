@@ -1,12 +1,13 @@
 """The trace of a step: named ranges, and an exchange that runs while gradients are computed only in the pipeline."""
 
 import json
+from contextlib import ExitStack
 
 import pytest
 
 from lowbit.distributed import tracing
 from lowbit.distributed.measurements import Training
-from lowbit.distributed.netbench import measure
+from lowbit.distributed.netbench import Group
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,8 @@ def traces(tmp_path_factory):
         Training("hggtopk", 0.05, 3, width=512, pipeline=pipeline, trace=str(folder / f"{pipeline}.json"))
         for pipeline in (True, False)
     ]
-    assert len(list(measure(runs, 2, None, loopback=True))) == 2
+    with ExitStack() as stack:
+        assert len(list(Group(stack, 2, loopback=True).measure(runs, None))) == 2
     return {pipeline: folder / f"{pipeline}.json" for pipeline in (True, False)}
 
 

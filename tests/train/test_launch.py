@@ -9,6 +9,7 @@ import time
 import pytest
 
 from lowbit.distributed.watch import Watch
+from lowbit.errors import LostRankError, RankError, UserError
 from lowbit.exchange_spec import Exchange
 from lowbit.train import launch
 from lowbit.train.launch import Told
@@ -60,6 +61,12 @@ def test_it_is_waited_for_while_they_may_be_finding_out(awaited):
     found, seconds = awaited(Told(fault="gradient of fc.weight: 3 NaN"))
     assert found[1].lost == "hangs, and was killed"
     assert seconds >= 2.0
+
+
+def test_only_a_roll_call_says_who_is_missing():
+    assert launch._told(LostRankError("step 3: rank 1 of 2 does not answer")).verdict
+    assert not launch._told(RankError("step 3: another rank has ended or cannot be reached")).verdict
+    assert not launch._told(UserError("gradient of fc.weight: 3 NaN")).verdict
 
 
 def test_all_of_it_takes_less_than_45_seconds():
