@@ -140,8 +140,8 @@ def slot(family: str) -> Any:
     return typing.Annotated[typing.Union[members], Field(discriminator="name")]  # noqa: UP007
 
 
-def build(family: str, settings: dict[str, Any] | Settings) -> Any:
-    """The object behind `{"name": ..., **settings}`.
+def build(family: str, settings: str | dict[str, Any] | Settings) -> Any:
+    """The object behind `{"name": ..., **settings}`, or behind a name alone.
 
     Raises:
         SettingError: for an unknown name or setting, with what is allowed.
@@ -151,6 +151,8 @@ def build(family: str, settings: dict[str, Any] | Settings) -> Any:
         >>> build("softmaxes", {"name": "base2"}).scale == math.log(2)
         True
     """
+    if isinstance(settings, str):
+        settings = {"name": settings}
     given = settings.model_dump() if isinstance(settings, BaseModel) else dict(settings)
     name = given.pop("name", None)
     module = f"lowbit.{family}.{path_of(family, name).stem}"

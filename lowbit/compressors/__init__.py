@@ -24,12 +24,12 @@ from lowbit.errors import SettingError
 __all__ = ["HISTORICAL", "Compressor", "GradientCompressor", "Sparse", "compressors", "entries_of", "make"]
 
 
-def make(name: str, feedback: dict[str, Any] | None = None, **settings: Any) -> GradientCompressor:
+def make(name: str, feedback: str | dict[str, Any] | None = None, **settings: Any) -> GradientCompressor:
     """A compressor with a memory of its own.
 
     Args:
         name: one of `HISTORICAL`, or of the variants; those have a residual unless told otherwise.
-        feedback: variant of `lowbit.feedback` and its settings.
+        feedback: name of a variant of `lowbit.feedback`, or a mapping with `name` and its settings.
         settings: of the compressor.
 
     Raises:

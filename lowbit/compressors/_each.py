@@ -56,6 +56,9 @@ class SendsEach(ABC):
     ) -> dict[str, Sparse]:
         """What is sent of several gradients, by name, in their order: the bits that `send` gives for one after another.
 
+        After an error the others are in their residuals as if nothing had been sent of them; what a feedback changes
+        besides for entries that it sends (masked momentum) stays changed.
+
         With `hggtopk` and a residual alone, layers on a GPU take as many launches together as one of them, and the host
         waits once for all of them to know that they are finite.
 
@@ -67,29 +70,41 @@ class SendsEach(ABC):
 
         Raises:
             NonFiniteError: with the name of the first gradient that has NaN or infinite entries, which has changed
-                nothing. The others are kept: they are in their residuals as if nothing had been sent of them.
+                nothing.
             UserError: as of `send`.
         """
         for name in [name for name in gradients if name in self._refused]:
             self._demand_accepted(name)
-        sent, faults = self._send_jointly(gradients, density, epoch, scale)
-        for name, gradient in gradients.items():
-            if name not in sent and name not in faults:
-                try:
-                    sent[name] = self.send(gradient, name, density, epoch=epoch, scale=scale)
-                except NonFiniteError as error:
-                    faults[name] = error
-        if faults:
+        sent: dict[str, Sparse] = {}
+        faults: dict[str, NonFiniteError] = {}
+        try:
+            self._send_jointly(gradients, density, epoch, scale, sent, faults)
+            for name, gradient in gradients.items():
+                if name not in sent and name not in faults:
+                    try:
+                        sent[name] = self.send(gradient, name, density, epoch=epoch, scale=scale)
+                    except NonFiniteError as error:
+                        faults[name] = error
+            if faults:
+                raise next(faults[name] for name in gradients if name in faults)
+        except BaseException:
             for name, sparse in sent.items():
                 self.take_back(sparse, name)
-            raise next(faults[name] for name in gradients if name in faults)
+                self._sent.pop(name, None)
+            raise
         return {name: sent[name] for name in gradients}
 
     def _send_jointly(
-        self, gradients: Mapping[str, Tensor], density: float, epoch: int | None, scale: float
-    ) -> tuple[dict[str, Sparse], dict[str, NonFiniteError]]:
-        """What is sent of those gradients that one call can select from, and which of them were refused."""
-        sent, faults, kinds = {}, {}, {}
+        self,
+        gradients: Mapping[str, Tensor],
+        density: float,
+        epoch: int | None,
+        scale: float,
+        sent: dict[str, Sparse],
+        faults: dict[str, NonFiniteError],
+    ) -> None:
+        """Put what is sent of those gradients that one call can select from into `sent`, refusals into `faults`."""
+        kinds = {}
         for name, gradient in gradients.items() if self.feedback.buffers == ("residual",) else ():
             if self.compressor.joint(gradient) is not None:
                 entry, flat, k = self._ready(gradient, name, density, epoch, scale)
@@ -102,7 +117,6 @@ class SendsEach(ABC):
                 self._select_jointly(wanted, sent, faults)
             else:
                 self._joins.part(*wanted)
-        return sent, faults
 
     def _select_jointly(
         self, wanted: dict[str, _Wanted], sent: dict[str, Sparse], faults: dict[str, NonFiniteError]

@@ -12,6 +12,7 @@ from lowbit.compressors._joined import Joins
 from lowbit.errors import NonFiniteError, UserError
 from lowbit.feedback._base import Feedback
 from lowbit.feedback._memory import Entry, Memory
+from lowbit.kernels.selection import largest_magnitude
 
 
 class GradientCompressor(SendsEach):
@@ -110,10 +111,11 @@ class GradientCompressor(SendsEach):
             flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
             return self.compressor.select(flat, k, entry.history)
         residual = buffers["residual"]
-        # The increment changes the others before a compressor can look at it.
-        others = {n: t.clone() for n, t in buffers.items() if n != "residual"}
+        others = len(buffers) > 1
         if others:
             demand_finite_sum(residual, flat)
+        # The increment changes the others before a compressor can look at it.
+        before = {n: t.clone() for n, t in buffers.items() if n != "residual"} if _may_overflow(flat, buffers) else {}
         increment, refused = self.feedback.increment(flat, buffers), self.compressor.refused
         try:
             sent = self.compressor.select_from(residual, increment, k, entry.history)
@@ -123,8 +125,8 @@ class GradientCompressor(SendsEach):
                 elif entry.history.tolist()[refused]:  # a third of the time of indexing the tensor
                     demand_finite_sum(residual, increment)
         except NonFiniteError:
-            for other, before in others.items():
-                buffers[other].copy_(before)
+            for other, kept in before.items():
+                buffers[other].copy_(kept)
             raise
         self.feedback.sent(sent[1], buffers)
         return sent
@@ -234,3 +236,11 @@ class GradientCompressor(SendsEach):
         """Make histories hold for residuals that were changed from outside."""
         for entry in self.memory.entries.values():
             self._changed(entry)
+
+
+def _may_overflow(gradient: Tensor, buffers: dict[str, Tensor]) -> bool:
+    """Whether the sum of a residual and an increment may be infinite, with buffers from which an increment is made."""
+    if len(buffers) < 2:  # only the residual: a compressor looks for itself
+        return False
+    most = largest_magnitude(gradient) + sum(largest_magnitude(tensor) for tensor in buffers.values())
+    return most >= 0.25 * torch.finfo(buffers["residual"].dtype).max

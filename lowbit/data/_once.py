@@ -1,12 +1,9 @@
 """Preparation by one of several processes that need the same dataset: the ranks of a job, commands side by side."""
 
-import contextlib
-import fcntl
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from lowbit.data._base import Dataset
+from lowbit.data._scratch import locked
 
 
 def prepare_once(dataset: Dataset, folder: Path, root: Path | None = None) -> None:
@@ -23,18 +20,6 @@ def prepare_once(dataset: Dataset, folder: Path, root: Path | None = None) -> No
     if (folder / "manifest.json").exists():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder.parent):
+    with locked(folder.parent, wait=True):
         if not (folder / "manifest.json").exists():
             dataset.prepare(folder, root)
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder, which the kernel frees when its holder dies; none where the file system has no locks."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

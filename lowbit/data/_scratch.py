@@ -1,4 +1,4 @@
-"""A scratch folder beside its target, and the removal of those that killed processes left behind."""
+"""Locks on folders; a scratch folder beside its target, and the removal of those that killed processes left behind."""
 
 import contextlib
 import fcntl
@@ -18,27 +18,35 @@ def scratch_beside(folder: Path) -> Iterator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for old in folder.parent.glob(f".{folder.name}.partial-*"):
-        with _lock(old) as free:
-            if free:
+        with locked(old) as held:
+            if held:
                 shutil.rmtree(old, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
     try:
-        with _lock(scratch):
+        with locked(scratch):
             yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Whether the lock was free; False also where the file system has no locks, so that nothing is removed there."""
+def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock on a folder, which the kernel frees when its holder dies.
+
+    Args:
+        folder: exists.
+        wait: whether to wait for another holder.
+
+    Yields:
+        Whether the lock is held; False also where the file system has no locks.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = True
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
         except OSError:
-            free = False
-        yield free
+            held = False
+        yield held
     finally:
         os.close(descriptor)

@@ -24,7 +24,8 @@ class Feedback(ABC):
 
         Args:
             gradient: shape (N,), finite; not changed.
-            buffers: the tensors of this parameter, each of shape (N,); all but the residual may be changed.
+            buffers: the tensors of this parameter, each of shape (N,); all but the residual may be changed. They and
+                what is returned are at most four times as large as the largest of gradient and buffers.
         """
 
     def sent(  # noqa: B027

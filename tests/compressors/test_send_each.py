@@ -261,6 +261,9 @@ def test_what_is_done_to_one_layer_is_seen_by_all(calls):
         assert_same_state(one, other)
     with pytest.raises(UserError, match="odd: gradient of shape"):
         one.send_each(gradients | {"odd": torch.zeros(78)}, 0.1)
+    with pytest.raises(UserError, match="odd: gradient of shape"):
+        one_by_one(other, gradients | {"odd": torch.zeros(78)}, 0.1)
+    assert_same_state(one, other)
     one.clear()
     other.clear()
     assert_same(one.send_each(gradients, 0.1), one_by_one(other, gradients, 0.1))

@@ -134,6 +134,27 @@ class SharedMemory(GradientCompressor):
         self.memory = self.shared
 
 
+class ForgetsTheScale(GradientCompressor):
+    """Takes several at once in the units of the first step."""
+
+    def send_each(self, gradients, density, *, epoch=None, scale=1.0):
+        return super().send_each(gradients, density, epoch=epoch)
+
+
+class ForgetsTheEpoch(GradientCompressor):
+    """Warms up what is sent alone, and nothing that is sent with others."""
+
+    def send_each(self, gradients, density, *, epoch=None, scale=1.0):
+        return super().send_each(gradients, density, scale=scale)
+
+
+class LosesTheOthers(GradientCompressor):
+    """Keeps what one layer sent when the next one fails as sent."""
+
+    def take_back(self, sparse, name):
+        pass
+
+
 class ClipsInPlace(MomentumCorrection):
     """Scales the caller's gradient."""
 
@@ -168,6 +189,9 @@ CONTROLS = {
     "promises what others choose": partial(compressors.check_shared_indices, PromisesWhatOthersChoose()),
     "keeps its promise secret": partial(compressors.check_shared_indices, KeepsItsPromiseSecret()),
     "shared memory": partial(compressors.check_state, lambda: SharedMemory(TopK(), Residual())),
+    "scale forgotten": partial(compressors.check_several_at_once, TopK(), ForgetsTheScale),
+    "epoch forgotten": partial(compressors.check_several_at_once, TopK(), ForgetsTheEpoch),
+    "others lost": partial(compressors.check_an_error_takes_nothing, TopK(), LosesTheOthers),
     "clips in place": partial(feedback.check_gradient_is_left_alone, ClipsInPlace()),
     "one velocity": partial(feedback.check_parameters_do_not_meet, OneVelocity()),
 }

@@ -94,6 +94,10 @@ def test_several_at_once_are_one_after_another(compressor):
     checks.check_several_at_once(compressor)
 
 
+def test_an_error_takes_nothing_from_the_others(compressor):
+    checks.check_an_error_takes_nothing(compressor)
+
+
 def test_ranks_share_indices_exactly_where_that_is_promised(compressor):
     checks.check_shared_indices(compressor)
 

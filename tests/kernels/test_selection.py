@@ -253,6 +253,10 @@ def test_memory_of_a_call():
     for gradient in (*gradients, 1e-3 * gradients[0], 1e3 * gradients[1]):
         in_torch, in_numpy = most_memory(lambda g=gradient: compressor.send(g, "w", 0.001))
         assert in_torch + in_numpy < allowed + 500_000, (in_torch, in_numpy)  # the profiler's own objects
+    corrected = make("hggtopk", feedback="momentum_correction")
+    corrected.send(gradients[0], "w", 0.001)
+    in_torch, in_numpy = most_memory(lambda: corrected.send(gradients[1], "w", 0.001))
+    assert in_torch + in_numpy < allowed + 500_000, "of a momentum"
     plain = make("topk")
     plain.send(gradients[0], "w", 0.001)
     assert most_memory(lambda: plain.send(gradients[1], "w", 0.001))[0] >= 4 * size, "the meter sees nothing"

@@ -10,10 +10,12 @@ import json
 import os
 import runpy
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from contextlib import suppress
@@ -27,6 +29,9 @@ IMPORTED = {
         *("numba", "pandas", "pydantic", "scipy.stats", "seaborn", "sklearn.datasets", "statsmodels.api", "tqdm"),
     ),
 }
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""A library reads these when it is imported. One that starts threads then could not be forked."""
 
 
 def forked(arguments: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
@@ -50,7 +55,8 @@ def shell_start(folder: Path) -> str:
 def _server(module: str) -> str:
     """Where the server for a module listens."""
     place = tempfile.mkdtemp(prefix="lowbit-forks-")  # names of sockets must be short
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | dict.fromkeys(THREADS, "1")
     server = subprocess.Popen([sys.executable, __file__, f"{place}/socket", module, str(os.getpid())], env=environment)
     atexit.register(server.kill)
     for _ in range(1200):
@@ -100,6 +106,8 @@ def _answer(connection: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.path[0], sys.argv = folder, arguments[1:]
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(environment.get("OMP_NUM_THREADS") or os.cpu_count()))
     status = 0
     try:
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
@@ -110,6 +118,7 @@ def _answer(connection: socket.socket) -> None:
     except BaseException:
         status = 1
         traceback.print_exc()
+    threading._shutdown()  # waits for those that are no daemons
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

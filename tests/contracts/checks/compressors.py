@@ -3,13 +3,15 @@
 import math
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
 from lowbit.compressors import Sparse, entries_of
 from lowbit.compressors._base import Compressor
 from lowbit.compressors._session import GradientCompressor
-from lowbit.errors import NonFiniteError
+from lowbit.errors import NonFiniteError, UserError
+from lowbit.feedback._base import Feedback
 from lowbit.feedback.momentum_correction import MomentumCorrection
 from lowbit.feedback.none import NoFeedback
 from lowbit.feedback.residual import Residual
@@ -258,19 +260,44 @@ def check_shared_indices(compressor: Compressor) -> None:
             assert not torch.equal(chosen[0], chosen[1]), "the same entries of every name"
 
 
-def check_several_at_once(compressor: Compressor) -> None:
+def check_several_at_once(
+    compressor: Compressor, make: Callable[[Compressor, Feedback], GradientCompressor] = GradientCompressor
+) -> None:
     """Several gradients in one call, in any order: the bits of single sends, and the same is kept."""
     sizes = {"w": (30, 20), "one": (1,), "v": (101,), "cube": (3, 5, 7)}
-    for rule in (Residual(), NoFeedback(), MomentumCorrection()):
-        one, other = GradientCompressor(compressor, rule), GradientCompressor(compressor, rule)
+    for rule in (Residual(), NoFeedback(), MomentumCorrection(warmup=(0.5, 0.25))):
+        one, other = make(compressor, rule), GradientCompressor(compressor, rule)
         for step in range(4):
             names = list(sizes) if step % 2 else list(reversed(sizes))
             gradients = {name: draw(*sizes[name], seed=10 * step + len(name)) for name in names}
-            sent = one.send_each(gradients, 0.05, scale=1 + step // 2)
+            sent = one.send_each(gradients, 0.05, epoch=step, scale=1 + step // 2)
             assert list(sent) == names
             for name in sizes:
-                same_message(sent[name], other.send(gradients[name], name, 0.05, scale=1 + step // 2))
+                same_message(sent[name], other.send(gradients[name], name, 0.05, epoch=step, scale=1 + step // 2))
         same_state(one, other)
+
+
+def check_an_error_takes_nothing(
+    compressor: Compressor, make: Callable[[Compressor, Feedback], GradientCompressor] = GradientCompressor
+) -> None:
+    """Of several gradients one cannot be sent: the residuals of the others have theirs, and nothing counts as sent."""
+    for bad, error in ((torch.full((101,), torch.inf), NonFiniteError), (torch.zeros(99), UserError)):
+        session = make(compressor, Residual())
+        first = {"w": draw(30, 20), "v": draw(101), "u": draw(50)}
+        session.send_each(first, 0.05)
+        before = {n: session.memory.entries[n].buffers["residual"].clone() for n in first}
+        second = {"w": draw(30, 20, seed=1), "v": bad, "u": draw(50, seed=1)}
+        with pytest.raises(error, match=r"gradient of v|^v: "):
+            session.send_each(second, 0.05)
+        assert torch.equal(session.memory.entries["v"].buffers["residual"], before["v"])
+        for name in ("w", "u"):
+            kept = session.memory.entries[name].buffers["residual"]
+            if name == "w" or error is NonFiniteError:
+                assert torch.equal(kept, before[name] + second[name].flatten()), name
+            else:  # behind the one that ended it
+                assert torch.equal(kept, before[name]), name
+        with pytest.raises(UserError, match="nothing was sent"):
+            session.add_residuals(torch.zeros(0), "w")
 
 
 def same_message(one: Sparse, other: Sparse) -> None:
