@@ -81,7 +81,9 @@ def endings(
     with tempfile.TemporaryDirectory() as folder:
         started, processes, pipes = time.monotonic(), [], []
         place = _free_port() if tcp else f"{folder}/store"
-        sent = pickle.dumps(arguments)  # by itself: tensors would be sent as open files, of which there may not be many
+        # Read by processes of this test alone. By itself: as objects of a message tensors would be sent as open files,
+        # of which there may not be many.
+        sent = pickle.dumps(arguments)
         ends = started + seconds
         found: dict[int, tuple[Any, str]] = {}
         times: dict[int, float] = {}
