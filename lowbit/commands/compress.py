@@ -29,8 +29,7 @@ def run(args: argparse.Namespace) -> int:
     spec = spec_of(CompressionSpec, args.spec)
     claim(spec.gpus, args.gpus_granted)
 
-    from tqdm import tqdm
-
+    from lowbit.commands._progress import progress
     from lowbit.commands.benchmark import header
     from lowbit.compression._run import execute
     from lowbit.train.machine import graphics_card, keep_freed_memory, processor
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     pieces = importlib.import_module(f"lowbit.compression.{spec.part}").pieces(spec, args.results, args.data)
     execute(
         spec, pieces, args.results, args.folder, hardware,
-        lambda items: tqdm(items, desc=spec.task, unit="piece", disable=None),
+        lambda items: progress(items, spec.task, "part"),
     )  # fmt: skip
     print(f"{args.folder}: {len(pieces)} pieces")
     return 0

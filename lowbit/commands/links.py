@@ -23,11 +23,11 @@ def run(args: argparse.Namespace) -> int:
     import os
 
     import torch
-    from tqdm import tqdm
 
     from lowbit import manifest
     from lowbit.atomic import replacing
     from lowbit.commands._flags import spec_of
+    from lowbit.commands._progress import progress
     from lowbit.commands.benchmark import header
     from lowbit.distributed import links
     from lowbit.network_spec import NetworkSpec
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     scratch = args.folder / manifest.SCRATCH
     with ExitStack() as stack:
         asked = links.pieces(spec, why, scratch, stack)
-        records = measured(asked, args.folder, identity, lambda items: tqdm(items, desc="links", disable=None))
+        records = measured(asked, args.folder, identity, lambda items: progress(items, "links", "part"))
     summary = {
         "device": spec.device,
         "machine": hardware,

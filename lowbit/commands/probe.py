@@ -47,8 +47,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.folder or Path("results/by_hand") / spec.task / spec.arm
     shared = args.reference_folder or folder.parent / f"{folder.name}-reference"
 
-    from tqdm import tqdm
-
+    from lowbit.commands._progress import progress
     from lowbit.errors import UserError
     from lowbit.probe import reference
     from lowbit.probe.run import execute
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     keep_freed_memory()
     if args.reference_only:
-        reference.write(spec, folder, args.data)
+        reference.write(spec, folder, args.data, lambda points: progress(points, spec.task, "point"))
         print(f"{folder}: start and reference at {len(spec.problems)} points")
         return 0
     if not reference.is_of(spec, shared):
@@ -65,11 +64,11 @@ def run(args: argparse.Namespace) -> int:
                 f"{shared}: holds start and reference of another spec or of other code; delete the folder to have them "
                 "made again (in the pipeline: snakemake --forcerun reference), or give another --reference-folder"
             )
-        reference.write(spec, shared, args.data)
+        reference.write(spec, shared, args.data, lambda points: progress(points, f"{spec.task} reference", "point"))
     hardware = {"processor": processor(), "threads": spec.threads, "gpu": None}
     execute(
         spec, shared, folder, hardware, args.data,
-        lambda points: tqdm(points, desc=spec.arm, unit="point", disable=None),
+        lambda points: progress(points, spec.arm, "point"),
     )  # fmt: skip
     _print_table(folder)
     return 0

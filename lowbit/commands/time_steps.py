@@ -27,8 +27,8 @@ def run(args: argparse.Namespace) -> int:
     import platform
 
     import torch
-    from tqdm import tqdm
 
+    from lowbit.commands._progress import progress
     from lowbit.data._base import read_manifest
     from lowbit.pieces import measured, publish
     from lowbit.train import side_by_side
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     identity = {"spec": spec.to_json(), "code": spec.code_digest, "hardware": hardware, "runs": runs}
     asked = side_by_side.pieces(spec, args.data_folder)
     try:
-        records = measured(asked, args.folder, identity, lambda items: tqdm(items, desc=spec.path, disable=None))
+        records = measured(asked, args.folder, identity, lambda items: progress(items, spec.path, "turn"))
     except Interrupted as stop:
         print(f"{args.folder}: {stop}")
         return stop.exit_status

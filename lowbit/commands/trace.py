@@ -26,12 +26,11 @@ def run(args: argparse.Namespace) -> int:
     spec = spec_of(TraceSpec, args.spec)
     claim(spec.run.gpus, args.gpus_granted)
 
-    from tqdm import tqdm
-
+    from lowbit.commands._progress import progress
     from lowbit.train.trace import read, record
 
     data = args.data_folder or Path("results/data") / spec.run.dataset
-    record(spec, args.folder, data, lambda steps: tqdm(steps, desc=spec.name, unit="step", disable=None))
+    record(spec, args.folder, data, lambda steps: progress(steps, spec.name, "step"))
     trace = read(args.folder)
     print(f"{args.folder}: {len(trace.layers)} parameters at {len(trace.steps)} steps from {trace.steps[0]} on")
     return 0

@@ -1,6 +1,9 @@
 """Start and reference gradient of a problem, made once and shared by all arms: a file per point of the task's axes."""
 
+import hashlib
 import json
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import safetensors.torch
@@ -8,6 +11,7 @@ import torch
 
 from lowbit import catalog, manifest
 from lowbit.atomic import replacing, write_text
+from lowbit.data._base import sha256_of
 from lowbit.errors import SettingError
 from lowbit.estimators._base import Parameters
 from lowbit.estimators.autograd import Autograd
@@ -40,27 +44,51 @@ def problem_of(point: ProbeSpec, data: Path) -> Problem:
     return problem.posed(point.network, data / point.network.dataset)
 
 
-def write(spec: ProbeSpec, folder: Path, data: Path = DATA) -> None:
+def write(spec: ProbeSpec, folder: Path, data: Path = DATA, progress: Callable[[Iterable], Iterable] = iter) -> None:
     """Write start and reference at every point of a spec's task axes.
+
+    Points that an interrupted call has written are kept, if they would come out the same today.
 
     Args:
         spec: of any arm of the task; what an arm sets plays no part.
         folder: filled with `point<number>.safetensors`, spec.json and manifest.json.
         data: holds the prepared datasets.
+        progress: wraps the points (a progress bar).
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    work = folder / manifest.SCRATCH
+    work.mkdir(parents=True, exist_ok=True)
+    points = [work / f"point{number}.safetensors" for number in range(len(spec.problems))]
+    for path, point in progress(list(zip(points, spec.problems, strict=True))):
+        origin = {"origin": _origin(point, data)}
+        if not path.exists() or _metadata(path) != origin:
+            problem = problem_of(point, data)
+            tensors = problem.start(point.seed)
+            content = {f"start/{n}": t for n, t in tensors.items()}
+            for half, gradient in enumerate(halves(problem, tensors, point)):
+                content |= {f"half{half}/{n}": t.contiguous() for n, t in gradient.items()}
+            with replacing(path) as temporary:
+                safetensors.torch.save_file(content, temporary, metadata=origin)
     for old in folder.glob("point*.safetensors"):
         old.unlink()  # an earlier reference in this folder may have had more points
-    for number, point in enumerate(spec.problems):
-        problem = problem_of(point, data)
-        tensors = problem.start(point.seed)
-        content = {f"start/{n}": t for n, t in tensors.items()}
-        for half, gradient in enumerate(halves(problem, tensors, point)):
-            content |= {f"half{half}/{n}": t.contiguous() for n, t in gradient.items()}
-        with replacing(folder / f"point{number}.safetensors") as temporary:
-            safetensors.torch.save_file(content, temporary)
+    for path in points:
+        path.replace(folder / path.name)
     write_text(folder / "spec.json", _identity(spec))
     manifest.write(folder)
+    shutil.rmtree(work)
+
+
+def _origin(point: ProbeSpec, data: Path) -> str:
+    """Digest of all that start and reference at a point follow from."""
+    text = _identity(point)
+    if point.network is not None:
+        read = [data / point.network.dataset / manifest.NAME, point.network.start_from]
+        text += "".join(sha256_of(Path(path)) for path in read if path)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safetensors.safe_open(path, "pt") as file:
+        return file.metadata()
 
 
 def is_of(spec: ProbeSpec, folder: Path) -> bool:

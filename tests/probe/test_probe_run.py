@@ -146,6 +146,39 @@ def test_a_descent_reaches_the_minimum(tmp_path):
         assert losses[-1] < 0.1 * losses[0]
 
 
+def test_points_of_an_interrupted_reference_are_kept_and_others_are_made_again(tmp_path, monkeypatch):
+    halves, made = reference.halves, []
+
+    def counted(problem, start, point):
+        if len(made) == stop_at:
+            raise KeyboardInterrupt
+        made.append(point.seed)
+        return halves(problem, start, point)
+
+    monkeypatch.setattr(reference, "halves", counted)
+    stop_at, points = 3, len(SPEC.problems)
+    with pytest.raises(KeyboardInterrupt):
+        reference.write(SPEC, tmp_path / "parts")
+    assert not reference.is_of(SPEC, tmp_path / "parts")
+    stop_at = None
+    reference.write(SPEC, tmp_path / "parts")
+    assert len(made) == points
+    reference.write(SPEC, tmp_path / "whole")
+    for path in sorted((tmp_path / "whole").rglob("*.safetensors")):
+        assert path.read_bytes() == (tmp_path / "parts" / path.name).read_bytes(), path.name
+    assert not manifest.verify(tmp_path / "parts").faults
+    assert not (tmp_path / "parts/work").exists(), "a forced rerun would make nothing"
+
+    more = SPEC.model_copy(update={"reference": SPEC.reference.model_copy(update={"samples": 256})})
+    made.clear()
+    stop_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        reference.write(SPEC, tmp_path / "other")
+    stop_at = None
+    reference.write(more, tmp_path / "other")
+    assert len(made) == 2 + points, "points of another spec were kept"
+
+
 def test_a_wrong_axis_is_explained():
     with pytest.raises(ValueError, match=r"axes\.estimator\.epsilonn: must be one of epsilon"):
         _ = SPEC.model_copy(update={"axes": {"estimator.epsilonn": (1.0,)}}).estimators
