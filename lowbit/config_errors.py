@@ -96,7 +96,11 @@ def explain(error: ValidationError, raw: Any, root: type[BaseModel], place: str 
             plain = fault["msg"][0].lower() + fault["msg"][1:]
             text = _WORDS[fault["type"]].format(**context) if fault["type"] in _WORDS else plain
             got = f", got {fault['input']!r}"
+            if fault["type"] == "value_error" and isinstance(fault["input"], dict):  # says itself what of it is wrong
+                text, got = str(context["error"]), ""
         where = ".".join(filter(None, [place, *path]))
         faults.setdefault(where, []).append(text)
         given[where] = got
-    return "\n".join(f"{where}: {', or '.join(dict.fromkeys(texts))}{given[where]}" for where, texts in faults.items())
+    return "\n".join(
+        f"{where and f'{where}: '}{', or '.join(dict.fromkeys(texts))}{given[where]}" for where, texts in faults.items()
+    )

@@ -148,6 +148,18 @@ class Trainable(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _momentum_once(self) -> "Trainable":
+        exchange, train = self.exchange, self.train
+        sparse = exchange is not None and exchange.method == "sparse" and exchange.compressor.name != "none"
+        again = train.optimizer != "sgd" or train.momentum > 0
+        if sparse and exchange.feedback.name == "momentum_correction" and again:
+            raise ValueError(
+                "exchange.feedback momentum_correction takes momentum before compression, and train.optimizer would "
+                "take it again: set train.optimizer: sgd and train.momentum: 0"
+            )
+        return self
+
 
 class RunSpec(Trainable):
     """Everything that determines the result of one run, resolved; stored as spec.json in the run folder."""

@@ -106,6 +106,11 @@ WRONG = {
         {"exchange": {"feedback": {"name": "momentum_correction", "clip": 1.0}}},
         r"base2\.exchange: .*feedback\.workers must be 2",
     ),
+    "momentum twice": (
+        f"{ARMS}/base2",
+        {"exchange": {"feedback": {"name": "momentum_correction"}}, "train": {"optimizer": "sgd"}},
+        r"base2.*take it again: set train\.optimizer: sgd and train\.momentum: 0",
+    ),
     "ranks without samples": (
         f"{ARMS}/base2",
         {"exchange": {"ranks": 1000}},

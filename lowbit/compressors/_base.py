@@ -148,15 +148,25 @@ class Compressor(ABC):
         return values, indices
 
 
+def demand_finite(gradient: Tensor) -> float:
+    """The largest magnitude of a gradient.
+
+    Raises:
+        NonFiniteError: when an entry is NaN or infinite.
+    """
+    most = largest_magnitude(gradient)
+    if not math.isfinite(most):
+        raise NonFiniteError(f"{_faults(gradient)}; skip this step, or lower the learning rate or the loss scale")
+    return most
+
+
 def demand_finite_sum(residual: Tensor, increment: Tensor) -> None:
     """Check that residual + increment is finite, and change nothing.
 
     Raises:
         NonFiniteError: when it is not.
     """
-    most = largest_magnitude(increment)
-    if not math.isfinite(most):
-        raise NonFiniteError(f"{_faults(increment)}; skip this step, or lower the learning rate or the loss scale")
+    most = demand_finite(increment)
     near_overflow = most + largest_magnitude(residual) >= 0.5 * torch.finfo(residual.dtype).max
     if near_overflow and not bool((residual + increment).isfinite().all()):
         raise NonFiniteError(

@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from lowbit.compressors import GradientCompressor, Sparse, entries_of
+from lowbit.compressors._base import demand_finite
 from lowbit.distributed.layout import Group, Layout, Part
 from lowbit.distributed.regroup import adopt
+from lowbit.errors import NonFiniteError
 from lowbit.kernels.selection import largest_magnitude
 from lowbit.schemes import Message, Scheme, Wire, dense_mean
 
@@ -100,15 +102,15 @@ class Exchange:
             density: fraction of every group that is sent, in (0, 1]; at 1, and without a compressor, all is reduced
                 densely.
             loss_scale: that the gradients are in units of.
-            skip_overflow: whether NaN or infinity on any rank fill the buffers of all with NaN, and change nothing that
-                is kept; otherwise they raise.
+            skip_overflow: whether NaN, infinity, or what the dtype of dense sums cannot hold, on any rank fill the
+                buffers of all with NaN, and change nothing that is kept; otherwise they raise.
             skip_unused: whether a parameter whose gradient is 0 sends zeros and keeps its residual.
 
         Returns:
             False if an overflow was skipped.
 
         Raises:
-            NonFiniteError: for NaN or infinity, on the rank that has them.
+            NonFiniteError: for NaN or infinity, on the rank that has them; on all for a dense sum that overflows.
         """
         begun, waited = time.perf_counter(), self.wire_seconds
         compressed = self.compress_seconds
@@ -135,6 +137,8 @@ class Exchange:
             self.compressor.take_back(Sparse(group.of(buffer), None, torch.Size()), group.name)
 
     def _between_nodes(self, buffer: Tensor, layout: Layout, density: float, scale: float, skip_unused: bool) -> None:
+        if layout.dense:
+            self._demand_finite(layout.dense, buffer)
         with record_function("compress"):
             sent = self._compress(layout.groups, buffer, density, scale, skip_unused)
         with record_function("decompress"):  # what of it is waiting for others lies inside as `send`
@@ -143,6 +147,16 @@ class Exchange:
             if message is not None:
                 self._take_back(self._aggregate(message, buffer), layout)
             self._reduce_dense(buffer, dense)
+
+    def _demand_finite(self, parts: tuple[Part, ...], buffer: Tensor) -> None:
+        """Raise for NaN or infinity in parts that no compressor will look at."""
+        if math.isfinite(largest_magnitude(torch.cat([part.of(buffer) for part in parts]))):
+            return
+        for part in parts:
+            try:
+                demand_finite(part.of(buffer))
+            except NonFiniteError as error:
+                raise NonFiniteError(f"gradient of {part.name}: {error}") from None
 
     def _compress(
         self, groups: tuple[Group, ...], buffer: Tensor, density: float, scale: float, skip_unused: bool
@@ -209,6 +223,20 @@ class Exchange:
             for part, piece in zip(parts, mean.split([part.numel for part in parts]), strict=True):
                 part.of(buffer).copy_(piece)
 
+        if self.dtype is not None and parts:
+            self._demand_held(torch.cat([part.of(buffer) for part in parts]))
+
+    def _demand_held(self, sums: Tensor) -> None:
+        """Raise, on all ranks alike, for sums of finite numbers that their dtype on the wire could not hold."""
+        if not math.isfinite(largest_magnitude(sums)):
+            raise NonFiniteError(
+                f"sums of gradients overflow {self.dtype}; give another dense_dtype, or scale the loss"
+            )
+
     def _finite_everywhere(self, buffer: Tensor) -> bool:
-        faults = torch.tensor([0 if math.isfinite(largest_magnitude(buffer)) else 1], device=buffer.device)
+        """Whether on no rank there is a number that is not finite, or so large that a dense sum could overflow."""
+        most = torch.finfo(buffer.dtype).max
+        if self.dtype is not None:
+            most = min(most, torch.finfo(self.dtype).max / self.between.world)
+        faults = torch.tensor([0 if largest_magnitude(buffer) <= most else 1], device=buffer.device)
         return int(self.between.all_reduce(faults)) == 0

@@ -32,9 +32,9 @@ FITTING = {
     "exchange.warmup_epochs": (["--exchange.warmup", "0.5", "--exchange.warmup-epochs", "1"], 2.5),
     "exchange.ranks_per_node": (["--ranks", "4"], 2),
     "exchange.matrix_rank": (["--exchange.method", "powersgd"], 2),
-    "exchange.feedback.workers": (["--feedback", "momentum_correction"], 3),
     "exchange.feedback.clip": (["--feedback", "momentum_correction", "--feedback.workers", "2"], 2.5),
 }
+PLAIN_SGD = ["--optimizer", "sgd", "--momentum", "0"]  # for a feedback that takes momentum itself
 REFUSED = {"exchange.feedback.warmup"}  # `exchange.warmup` is the one that acts
 
 
@@ -127,6 +127,8 @@ def test_flag_sets_its_field_and_no_other(place, annotation, variant):
     if place.startswith("exchange.") and not variant:
         chosen = ["--ranks", "2"]
     chosen, fixed = FITTING.get(place, (chosen, None))
+    if place.startswith("exchange.feedback."):
+        chosen = [*chosen, *PLAIN_SGD]
     if place.startswith("exchange."):
         chosen = [*chosen, "--arm", "a"]
     before = spec_of(*chosen)

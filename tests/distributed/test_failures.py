@@ -18,8 +18,8 @@ TIMEOUT_SECONDS = 5.0
 
 def train_until(rank: int, world: int, what: str, scheme: str) -> None:
     """Train; rank 1 does something at the beginning of the fourth step."""
-    model = small_buckets()
-    register_sparse_hook(model, "topk", density=0.05, scheme=scheme, timeout_seconds=TIMEOUT_SECONDS)
+    model, settings = small_buckets(), {"dense_dtype": torch.float16} if what == "overflows" else {}
+    register_sparse_hook(model, "topk", density=0.05, scheme=scheme, timeout_seconds=TIMEOUT_SECONDS, **settings)
     for step in range(1, 7):
         gradients = drawn(rank, step)
         if rank == 1 and step == STEP:
@@ -36,6 +36,10 @@ def train_until(rank: int, world: int, what: str, scheme: str) -> None:
                     os.kill(os.getpid(), signal.SIGSTOP)
                 case "fails":
                     gradients["first"][3, 3] = float("nan")
+                case "fails in a bias":
+                    gradients["bias"][2] = float("inf")
+                case "overflows":
+                    gradients["bias"][2] = 1e5
                 case "raises":
                     raise ValueError("no such file")
                 case "hangs in backward":
@@ -52,11 +56,13 @@ SAID = {
     "comes late": "rank 1 of 3 is in step 4, computing for",
     "is stopped": "rank 1 of 3 does not answer",
     "fails": "rank 1 of 3 failed: gradient of weights.first: 1 NaN and 0 infinite entries of 1200",
+    "fails in a bias": "rank 1 of 3 failed: gradient of weights.bias: 0 NaN and 1 infinite entries of 7",
     "raises": "rank 1 of 3 does not answer",
 }
 
 
 CASES = [*((what, "allgather") for what in SAID), ("dies", "gtopk"), ("hangs", "oktopk")]
+OVERFLOW = ("overflows", "allgather")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +73,8 @@ def endings() -> dict[tuple[str, str], list[ranks.Ended]]:
         return ranks.endings(train_until, 3, *case, seconds=50, without=(1,) if case[0] == "is stopped" else ())
 
     with ThreadPoolExecutor() as pool:
-        return dict(zip(CASES, pool.map(ending, CASES), strict=True))
+        cases = [*CASES, OVERFLOW]
+        return dict(zip(cases, pool.map(ending, cases), strict=True))
 
 
 @pytest.mark.parametrize(("what", "scheme"), CASES)
@@ -86,9 +93,16 @@ def test_the_job_ends_within_a_minute_and_says_why(endings, what, scheme):
         assert ended[1].error.split("\n")[0] == ended[0].error.split("\n")[0]
     if what == "is stopped":  # until somebody lets it go on, here to its end
         assert ended[1].status == -signal.SIGKILL
-    if what == "fails":
-        assert ended[1].error.startswith("NonFiniteError: gradient of weights.first")
+    if what.startswith("fails"):
+        assert ended[1].error.startswith("NonFiniteError: gradient of weights.")
         assert "start again from a checkpoint" in ended[1].error
+
+
+def test_a_dense_sum_that_overflows_ends_the_job_on_all_ranks(endings):
+    for ended in endings[OVERFLOW]:
+        assert ended.status == 3
+        assert "sums of gradients overflow torch.float16" in ended.error
+        assert ended.seconds < 40
 
 
 def first_dies(rank: int, world: int) -> None:

@@ -30,7 +30,8 @@ def registered(monkeypatch, seed: int = 3, rank: int = 0, **exchange: Any) -> tu
     for name, real in (("torch", register_torch_hook), ("sparse", register_sparse_hook)):
         note = create_autospec(real, side_effect=lambda *a, kind=name, **k: made.append((kind, a, k)))
         monkeypatch.setattr(hook, real.__name__, note)
-    spec = small_spec("vit", seed=seed, exchange=exchange)
+    plain = {"optimizer": "sgd", "momentum": 0} if "feedback" in exchange else {}
+    spec = small_spec("vit", seed=seed, exchange=exchange, train=plain)
     batches = SimpleNamespace(steps_per_epoch=6)
     hook.hook_of(MODEL, SimpleNamespace(spec=spec, batches=batches, ranks=Ranks(rank, spec.ranks)))
     ((kind, arguments, settings),) = made
