@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -179,3 +180,17 @@ def test_another_number_of_processes_is_refused(images):
         UserError, match=r"exchange\.ranks is 3, but this is a group of 2; .*torchrun --nproc-per-node 3"
     ):
         assemble(spec, images, Ranks(0, 2))
+
+
+@pytest.mark.parametrize(
+    ("method", "number", "what"),
+    [("allreduce", signal.SIGSTOP, "hangs, and was killed"), ("powersgd", signal.SIGKILL, "was ended by SIGKILL")],
+)
+def test_a_rank_that_is_lost_with_a_hook_of_pytorch_is_named(method, number, what, images, tmp_path):
+    spec = small_spec("vit", train={"epochs": 1000}, exchange={"method": method, "timeout_seconds": 2})
+    folder = tmp_path / "lost/seed0"
+    process = start(spec, folder, images)
+    await_that(lambda: steps_in(folder) > 4)
+    os.kill(children(process.pid)[1], number)
+    assert finished(process, 60) == 2
+    assert re.search(rf"step \d+: rank 1 of 2 {what}", said(folder).read_text())
