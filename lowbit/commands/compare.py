@@ -1,15 +1,16 @@
 """Train one thing with several ways of exchanging gradients, one after another, and set them side by side.
 
   python -m lowbit compare --model resnet18 --dataset digits --methods baseline topk hggtopk --density 0.05
-  python -m lowbit compare --model resnet18 --dataset digits --methods baseline topk --weight none --optimizer sgd --lr 0.1
+  python -m lowbit compare --model resnet18 --dataset digits --methods baseline topk --weight none --optimizer sgd
   python -m lowbit compare --model vit --dataset digits --methods baseline bf16 powersgd randomkec --ranks 2 --seeds 3
 
 A method is `baseline` (dense all-reduce of float32), a compressor by any name that `train --compressor` knows, or one
 of PyTorch's hooks. All other flags are those of `python -m lowbit train`, and hold for every method on which they have
-an effect; weights are ternary and the optimizer is AdamW unless they say otherwise. What was trained before, from the same data and by the same code, is not trained again; the same command goes
-on after an interruption. Intervals are of the mean over seeds, 95%. `noop` has times, but no result: its processes
-exchange nothing, and train models of their own. Methods train one after another, and what else the machine does then is
-in their times: to compare those, use the exchange study, which times them side by side.
+an effect; weights are ternary and the optimizer is AdamW unless they say otherwise. What was trained before, from the
+same data and by the same code, is not trained again; the same command goes on after an interruption. Intervals are of
+the mean over seeds, 95%. `noop` has times, but no result: its processes exchange nothing, and train models of their
+own. Methods train one after another, and what else the machine does then is in their times: to compare those, use the
+exchange study, which times them side by side.
 """
 
 import argparse

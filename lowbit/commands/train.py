@@ -10,9 +10,9 @@ Several processes that exchange compressed gradients (docs/distributed.md):
   python -m lowbit train --model resnet18 --dataset digits --exchange.method bf16 --weight none --optimizer sgd --lr 0.1
 
 Any of --ranks, --compressor, --density, --use-pipeline and --exchange.* asks for it. --batch-size is the whole batch,
-of which every process takes its share. Weights are ternary and the optimizer is AdamW here as elsewhere; the field's
-numbers are of full precision and SGD: --weight none --optimizer sgd. --compressor also knows the names of the field's code: topk2, gaussian2 and
-randomk keep nothing of what they do not send, randomkec does.
+of which every process takes its share. Weights are ternary and the optimizer is AdamW here as elsewhere; what the field
+publishes is of full precision and SGD: --weight none --optimizer sgd. --compressor also knows the names of the field's
+code: topk2, gaussian2 and randomk keep nothing of what they do not send, randomkec does.
 
 A dataset that needs no download is prepared on the way. An interrupted run goes on when the same command is given
 again. The default folder is named by dataset, model and softmax or exchange, and by a digest of all other settings
