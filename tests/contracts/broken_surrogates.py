@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lowbit.quantizers.binary_sign import BinarySign
 from lowbit.surrogates.ede import EDE
+from lowbit.surrogates.magnitude_aware import MagnitudeAware
 from lowbit.surrogates.swish_sign import SwishSign
 from lowbit.surrogates.triangle import Triangle
 from lowbit.surrogates.window import Window
@@ -32,6 +33,20 @@ class ForgetsTheScale(Window):
 
     def attach(self, value, quantized, scale):
         return super().attach(value, quantized, torch.ones_like(scale))
+
+
+class ForgetsTheMagnitude(MagnitudeAware):
+    """The window on the weight itself, without the factor that it stands beside."""
+
+    def attach(self, value, quantized, scale):
+        return Window().attach(value, quantized, torch.ones_like(scale))
+
+
+class MagnitudeInTheWindow(MagnitudeAware):
+    """The factor, with a window in codes."""
+
+    def attach(self, value, quantized, scale):
+        return scale.detach() * Window().attach(value, quantized / scale, scale)
 
 
 class TwoForwardRoundings(Window):
@@ -227,6 +242,8 @@ CONTROLS = {
     "half as steep": partial(checks.check_is_derivative, HalfAsSteep()),
     "borders too far": partial(checks.check_is_derivative, BordersTooFar()),
     "scale forgotten": partial(checks.check_attach, ForgetsTheScale()),
+    "magnitude forgotten": partial(checks.check_attach, ForgetsTheMagnitude()),
+    "magnitude in the window": partial(checks.check_serves, MagnitudeInTheWindow(), BinarySign()),
     "two roundings": partial(checks.check_attach, TwoForwardRoundings()),
     "zero gradient": partial(checks.check_attach, UnderNoGrad()),
     "torch.sign again": partial(checks.check_serves, SignsAgain(), BinarySign(scaled=False)),

@@ -110,8 +110,15 @@ def check_schedule(surrogate: Surrogate) -> None:
             assert moved == replace(surrogate, progress=progress)
 
 
+def slope(surrogate: Surrogate, value: Tensor, scale: Tensor) -> Tensor:
+    """The derivative of a quantized value by the real one: of codes, or of the value's own function times the scale."""
+    if surrogate.in_codes:
+        return surrogate.surrogate_gradient(value / scale)
+    return scale * surrogate.surrogate_gradient(value)
+
+
 def check_attach(surrogate: Surrogate) -> None:
-    """Forward is the quantized value itself; backward is gradient times derivative at value / scale, no more."""
+    """Forward is the quantized value itself; backward is gradient times its derivative, no more."""
     generator = torch.Generator().manual_seed(0)
     value, quantized, upstream = torch.randn(3, 6, 9, generator=generator, dtype=torch.float64)
     scale = torch.tensor([0.1, 0.5, 1.0, 1.5, 2.0, 9.0]).double().view(6, 1)
@@ -129,7 +136,7 @@ def check_attach(surrogate: Surrogate) -> None:
         of_value, of_quantized, of_scale = gradients
         assert of_value is not None, "no gradient comes through"
         assert torch.equal(incoming, upstream), "the incoming gradient was changed"
-        assert torch.equal(of_value, upstream * surrogate.surrogate_gradient(value / scale))
+        assert torch.equal(of_value, upstream * slope(surrogate, value, scale))
         assert of_quantized is None
         assert of_scale is None, "the scale carries gradient"
 
@@ -155,7 +162,7 @@ def check_functional_transforms(surrogate: Surrogate) -> None:
 
 
 def check_serves(surrogate: Surrogate, quantizer: Quantizer) -> None:
-    """Forward: what the quantizer says, zeros included; backward: the derivative in units of its scale."""
+    """Forward: what the quantizer says, zeros included; backward: the derivative by its scale."""
     x = torch.randn(5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x[0, :2] = torch.tensor([0.0, -0.0])
     q = quantizer.quantize(x, (0,))
@@ -164,4 +171,4 @@ def check_serves(surrogate: Surrogate, quantizer: Quantizer) -> None:
     assert torch.equal(fake, q.dequantize())
     (of_x,) = torch.autograd.grad(fake.sum(), leaf)
     exact = quantizer.bits == 32
-    assert torch.equal(of_x, torch.ones_like(x) if exact else surrogate.surrogate_gradient(x / q.scale))
+    assert torch.equal(of_x, torch.ones_like(x) if exact else slope(surrogate, x, q.scale))
