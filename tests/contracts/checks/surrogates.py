@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import fields, replace
+from io import StringIO
 
 import pytest
 import torch
@@ -117,6 +118,21 @@ def slope(surrogate: Surrogate, value: Tensor, scale: Tensor) -> Tensor:
     return scale * surrogate.surrogate_gradient(value)
 
 
+def check_zero_counts(surrogate: Surrogate) -> None:
+    """A setting of 0, where that is allowed, is close to one of almost 0, and not to the default."""
+    u = torch.linspace(-3.003, 3.001, 201, dtype=torch.float64)
+    for field in fields(surrogate):
+        try:
+            zero, near = (replace(surrogate, **{field.name: value}) for value in (0.0, 1e-9))
+        except ValueError:
+            continue
+        for one, other in (
+            (zero.surrogate_gradient(u), near.surrogate_gradient(u)),
+            (zero.antiderivative(u), near.antiderivative(u)),
+        ):
+            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6, msg=f"{field.name}: 0 is taken for another")
+
+
 def check_attach(surrogate: Surrogate) -> None:
     """Forward is the quantized value itself; backward is gradient times its derivative, no more."""
     generator = torch.Generator().manual_seed(0)
@@ -131,8 +147,9 @@ def check_attach(surrogate: Surrogate) -> None:
     assert torch.equal(attached, quantized)
     assert attached.requires_grad, "no gradient comes through"
     for _ in range(2):
-        with _must_work("backward"):
+        with _must_work("backward"), redirect_stdout(StringIO()) as printed, redirect_stderr(printed):
             gradients = torch.autograd.grad(attached, inputs, incoming, allow_unused=True, retain_graph=True)
+        assert not printed.getvalue(), "backward prints"
         of_value, of_quantized, of_scale = gradients
         assert of_value is not None, "no gradient comes through"
         assert torch.equal(incoming, upstream), "the incoming gradient was changed"
