@@ -23,6 +23,8 @@ from torch import Tensor
 from lowbit.estimators._base import Estimate, Estimator, Objective, Parameters, gaussian
 from lowbit.variant import Count, Positive, variant
 
+_BLOCK = 2**18  # entries of noise that are held in float64 at once
+
 
 @variant
 class NES(Estimator):
@@ -84,11 +86,13 @@ class NES(Estimator):
 def _accumulate(
     sums: dict[str, Parameters], noise: Parameters, losses: Tensor, at_point: float, forms: set[str]
 ) -> None:
-    """Add weight times noise to the sums, in float64; shape (scales, coordinates) for each form and tensor."""
+    """Add weight times noise to the sums, product and sum in float64; (scales, coordinates) of each form and tensor."""
     plus, minus = losses[:, 0], losses[:, 1]
     weights = {"antithetic": plus - minus, "baseline": plus - at_point, "one_sided": plus}
     for form in forms:
         of_form = sums.setdefault(form, {})
         for name, draws in noise.items():
-            part = (weights[form].to(draws.dtype) @ draws.flatten(1)).double()
-            of_form[name] = of_form[name] + part if name in of_form else part
+            total = of_form.setdefault(name, weights[form].new_zeros(len(plus), draws[0].numel()))
+            rows = max(1, _BLOCK // draws[0].numel())
+            for part, some in zip(weights[form].split(rows, 1), draws.flatten(1).split(rows), strict=True):
+                total.addmm_(part, some.double())

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -45,7 +45,13 @@ class Surrogate(ABC):
     g is odd and g' even. sign(u) jumps by 2, so a surrogate that rises as far as the sign has mass 2; one of another
     finite mass has a setting `normalized` that rescales it to 2. One that changes while a network is trained has a
     setting `progress`, which `at` sets.
+
+    Attributes:
+        in_codes: whether u is counted in codes, as above. Otherwise u is the value itself and q stands for
+            scale * g(u): dq/dvalue = scale * surrogate_gradient(u).
     """
+
+    in_codes: ClassVar[bool] = True
 
     @abstractmethod
     def surrogate_gradient(self, u: Tensor) -> Tensor:
@@ -83,7 +89,11 @@ class Surrogate(ABC):
             quantized: its quantized version, of the same shape.
             scale: what one code is worth, broadcastable to `value`.
         """
-        slope = self.surrogate_gradient(value.detach() / scale.detach())
+        value_, scale_ = value.detach(), scale.detach()
+        if self.in_codes:
+            slope = self.surrogate_gradient(value_ / scale_)
+        else:
+            slope = scale_ * self.surrogate_gradient(value_)
         return _Attached.apply(value, quantized.detach(), slope)
 
 

@@ -5,11 +5,14 @@ import torch.nn.functional as F
 from checks.models import attention_layers, build
 from torch import Tensor, nn
 
+from lowbit.layers.bit_conv2d import BitConv2d
 from lowbit.layers.bit_linear import BitLinear
 from lowbit.models._base import ImageModel
 from lowbit.models.gpt import GPT
 from lowbit.models.resnet18 import ResNet18
 from lowbit.models.vit import ViT
+from lowbit.quantizers._base import Quantizer
+from lowbit.quantizers.binary_sign import BinarySign
 from lowbit.softmaxes.base_e import BaseE
 
 SMALL_GPT, SMALL_VIT = GPT(depth=1, width=16, heads=2), ViT(depth=1, width=16, heads=2)
@@ -34,6 +37,15 @@ class WeightsOnly(BitLinear):
         )
 
 
+class StridedIsAlwaysBinary(BitConv2d):
+    """Takes a weight quantizer, and has another where its stride is not 1."""
+
+    def __init__(self, *args, weight_quantizer: Quantizer, **kwargs):
+        super().__init__(*args, weight_quantizer=weight_quantizer, **kwargs)
+        if self.stride != (1, 1):
+            self.weight_quantizer = BinarySign(granularity="channel")
+
+
 class DetachedInput(BitLinear):
     """Passes no gradient to the layer before."""
 
@@ -51,6 +63,13 @@ def without_shortcuts() -> nn.Module:
     module = build(ResNet18(width=4))
     for block in module.blocks:
         block.__class__ = Plain
+    return module
+
+
+def forgetful() -> nn.Module:
+    """A ResNet-18 whose batch norms have the momentum of another library: 0.9 of the newest batch."""
+    module = build(ResNet18(width=4))
+    module.blocks[3].norm2.momentum = 0.9
     return module
 
 

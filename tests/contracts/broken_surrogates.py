@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lowbit.quantizers.binary_sign import BinarySign
 from lowbit.surrogates.ede import EDE
+from lowbit.surrogates.magnitude_aware import MagnitudeAware
 from lowbit.surrogates.swish_sign import SwishSign
 from lowbit.surrogates.triangle import Triangle
 from lowbit.surrogates.window import Window
@@ -32,6 +33,20 @@ class ForgetsTheScale(Window):
 
     def attach(self, value, quantized, scale):
         return super().attach(value, quantized, torch.ones_like(scale))
+
+
+class ForgetsTheMagnitude(MagnitudeAware):
+    """The window on the weight itself, without the factor that it stands beside."""
+
+    def attach(self, value, quantized, scale):
+        return Window().attach(value, quantized, torch.ones_like(scale))
+
+
+class MagnitudeInTheWindow(MagnitudeAware):
+    """The factor, with a window in codes."""
+
+    def attach(self, value, quantized, scale):
+        return scale.detach() * Window().attach(value, quantized / scale, scale)
 
 
 class TwoForwardRoundings(Window):
@@ -80,6 +95,30 @@ class WrongUnpacking(Window):
 
     def attach(self, value, quantized, scale):
         return _TupleForTensor.apply(value, quantized)
+
+
+class _Prints(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, quantized: Tensor, slope: Tensor) -> Tensor:
+        return quantized.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[2])
+
+    @staticmethod
+    def backward(ctx, gradient):
+        print("backward:", gradient.shape)
+        return gradient * ctx.saved_tensors[0], None, None
+
+
+class PrintsInBackward(Window):
+    """Right, and a line of output for every layer and step."""
+
+    def attach(self, value, quantized, scale):
+        return _Prints.apply(value, quantized.detach(), self.surrogate_gradient((value / scale).detach()))
 
 
 class _EditsWhatItSaved(torch.autograd.Function):
@@ -216,6 +255,14 @@ class CumulativeProgress(EDE):
         return super().at(min(1.0, self.progress + progress)) if progress <= 1 else super().at(progress)
 
 
+class ZeroIsDefault(EDE):
+    """`progress or default`: the start of training cannot be asked for."""
+
+    @property
+    def t(self):
+        return EDE(progress=self.progress or 0.5).t
+
+
 class UncheckedProgress(Window):
     """Takes the number of the epoch for a fraction."""
 
@@ -227,10 +274,13 @@ CONTROLS = {
     "half as steep": partial(checks.check_is_derivative, HalfAsSteep()),
     "borders too far": partial(checks.check_is_derivative, BordersTooFar()),
     "scale forgotten": partial(checks.check_attach, ForgetsTheScale()),
+    "magnitude forgotten": partial(checks.check_attach, ForgetsTheMagnitude()),
+    "magnitude in the window": partial(checks.check_serves, MagnitudeInTheWindow(), BinarySign()),
     "two roundings": partial(checks.check_attach, TwoForwardRoundings()),
     "zero gradient": partial(checks.check_attach, UnderNoGrad()),
     "torch.sign again": partial(checks.check_serves, SignsAgain(), BinarySign(scaled=False)),
     "wrong unpacking": partial(checks.check_attach, WrongUnpacking()),
+    "prints in backward": partial(checks.check_attach, PrintsInBackward()),
     "edits its input": partial(checks.check_attach, EditsItsInput()),
     "edits the gradient": partial(checks.check_attach, EditsTheGradient()),
     "cannot be vmapped": partial(checks.check_functional_transforms, ContextStyle()),
@@ -244,5 +294,6 @@ CONTROLS = {
     "mass of its own": partial(checks.check_normalized, MassOfItsOwn()),
     "overflows": partial(checks.check_symmetry, Overflows()),
     "cumulative progress": partial(checks.check_schedule, CumulativeProgress()),
+    "zero is the default": partial(checks.check_zero_counts, ZeroIsDefault()),
     "unchecked progress": partial(checks.check_schedule, UncheckedProgress()),
 }

@@ -10,9 +10,10 @@ from lowbit.quantizers._base import Quantized
 from lowbit.quantizers.binary_sign import BinarySign
 from lowbit.quantizers.int8_absmax import Int8Absmax
 from lowbit.quantizers.ternary_absmean import TernaryAbsmean
+from lowbit.quantizers.uniform import Uniform
 from lowbit.softmaxes.base2 import Base2
 from lowbit.softmaxes.base_e import BaseE
-from lowbit.variant import LN2
+from lowbit.variant import LN2, variant
 
 
 class LossStaysNatural(Base2):
@@ -184,6 +185,45 @@ class SignOfZeroIsZero(BinarySign):
 
     def quantize(self, x, kept=()):
         return Quantized(x.sign(), super().quantize(x, kept).scale)
+
+
+@variant
+class WrongSuper(BinarySign):
+    """Calls the initialiser of a class that it does not descend from."""
+
+    def __post_init__(self):
+        super(TernaryAbsmean, self).__init__()
+
+
+@variant
+class FalseIsDefault(BinarySign):
+    """`setting or default`: what is false cannot be asked for."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "scaled", self.scaled or True)
+
+
+class Heaviside(Uniform):
+    """Named a step from 0 to 1, and gives -1 and 1."""
+
+    @property
+    def values(self):
+        return (0.0, 1.0)
+
+
+class LeftAsItIs(BinarySign):
+    """A method that nobody wrote: what comes in goes out."""
+
+    def quantize(self, x, kept=()):
+        return Quantized(x.clone(), x.new_ones(()))
+
+
+class WeightsFromZeroToOne(Uniform):
+    """DoReFa's rounding of activations on weights: all that are negative become 0."""
+
+    def quantize(self, x, kept=()):
+        steps = self.levels - 1
+        return Quantized((x.clamp(0, 1) * steps).round(), x.new_tensor(1 / steps))
 
 
 class Misread(TernaryAbsmean):

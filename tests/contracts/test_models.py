@@ -10,6 +10,7 @@ from checks.models import (
     check_causal,
     check_gradient_flow,
     check_learns,
+    check_running_statistics,
     check_samples_are_independent,
     check_shape_and_start,
     check_softmax_reaches_attention,
@@ -48,6 +49,10 @@ def test_logits_have_the_promised_shape_and_weights_come_from_the_seed(recipe):
 
 def test_samples_do_not_see_each_other(recipe):
     check_samples_are_independent(build(recipe), batch(recipe)[0])
+
+
+def test_batch_norms_remember(recipe):
+    check_running_statistics(build(recipe))
 
 
 def test_softmax_reaches_attention_and_nothing_else(recipe):

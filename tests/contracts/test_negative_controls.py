@@ -13,6 +13,7 @@ import torch
 from checks import arms, form, layers, models, quantizers, softmaxes
 
 from lowbit import catalog
+from lowbit.layers.bit_conv2d import BitConv2d
 from lowbit.models.gpt import GPT
 from lowbit.quantizers.int8_absmax import Int8Absmax
 from lowbit.quantizers.none import NoQuantizer
@@ -41,9 +42,10 @@ def wrong_factors() -> None:
 
 
 def layer(broken: type, check: Callable, *quantizers_of_layer) -> None:
+    kind, replaced = ("conv2d", "BitConv2d") if issubclass(broken, BitConv2d) else ("linear", "BitLinear")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers, "BitLinear", broken)
-        check("linear", *quantizers_of_layer)
+        patch.setattr(layers, replaced, broken)
+        check(kind, *quantizers_of_layer)
 
 
 EVERYTHING = layers.rules(TernaryAbsmean(), exclude=())
@@ -81,6 +83,11 @@ BROKEN = {
     "float16 zeros": partial(quantizers.check_codes, bad.NarrowArithmetic()),
     "sign of zero is zero": partial(quantizers.check_binary, bad.SignOfZeroIsZero()),
     "three levels in a bit": partial(quantizers.check_codes, bad.Misread()),
+    "wrong super": partial(form.check_built, bad.WrongSuper, {}),
+    "false is the default": partial(form.check_built, bad.FalseIsDefault, {"scaled": False}),
+    "a Heaviside of -1 and 1": partial(quantizers.check_named_levels, bad.Heaviside()),
+    "left as it is": partial(quantizers.check_codes, bad.LeftAsItIs()),
+    "weights from 0 to 1": partial(quantizers.check_codes, bad.WeightsFromZeroToOne()),
     **broken_surrogates.CONTROLS,
     **broken_compressors.CONTROLS,
     "layer: scale carries gradient": partial(
@@ -101,6 +108,9 @@ BROKEN = {
     "layer: input detached": partial(
         layer, bad_models.DetachedInput, layers.check_straight_through, TernaryAbsmean(), NoQuantizer()
     ),
+    "layer: stride ignores the configuration": partial(
+        layer, bad_models.StridedIsAlwaysBinary, layers.check_straight_through, NoQuantizer(), NoQuantizer()
+    ),
     "conversion copies weights": lambda: layers.check_converted(bad_models.copies_instead_of_carrying(), EVERYTHING),
     "conversion claims too much": lambda: layers.check_converted(bad_models.claims_without_replacing(), EVERYTHING),
     "no residual": lambda: models.check_residual(
@@ -108,6 +118,7 @@ BROKEN = {
     ),
     "not causal": lambda: models.check_causal(bad_models.not_causal(), GPT_BATCH[0], models.VOCABULARY),
     "amnesic": lambda: models.check_causal(bad_models.amnesic(), GPT_BATCH[0], models.VOCABULARY),
+    "forgetful batch norm": lambda: models.check_running_statistics(bad_models.forgetful()),
     "dead parameter": lambda: models.check_gradient_flow(bad_models.with_a_dead_parameter(), *GPT_BATCH),
     "sees the batch": lambda: models.check_samples_are_independent(bad_models.SeesTheBatch(), torch.randn(4, 3)),
     "own softmax": lambda: models.check_softmax_reaches_attention(bad_models.OwnSoftmax(), Base2()),

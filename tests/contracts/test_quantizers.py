@@ -9,6 +9,7 @@ from checks.quantizers import (
     check_each_kept_entry_is_alone,
     check_fake_quantize,
     check_int8,
+    check_named_levels,
     check_scale_equivariance,
     check_ternary,
 )
@@ -31,6 +32,10 @@ def quantizer(request, draws_of_one_half) -> Quantizer:
 
 def test_codes_are_few_integers_and_scales_positive(quantizer):
     check_codes(quantizer)
+
+
+def test_levels_are_those_that_are_named(quantizer):
+    check_named_levels(quantizer)
 
 
 def test_kept_entries_do_not_see_each_other(quantizer):

@@ -12,6 +12,7 @@ from checks.surrogates import (
     check_schedule,
     check_serves,
     check_symmetry,
+    check_zero_counts,
 )
 
 from lowbit import catalog
@@ -35,6 +36,7 @@ def test_it_is_the_derivative_of_its_antiderivative_with_the_mass_that_it_states
     check_mass(surrogate)
     check_normalized(surrogate)
     check_schedule(surrogate)
+    check_zero_counts(surrogate)
 
 
 def test_it_is_attached_exactly(moments):

@@ -5,7 +5,7 @@ import importlib
 import inspect
 
 import pytest
-from checks.form import check_class, check_source, check_value
+from checks.form import check_built, check_class, check_source, check_value
 from checks.settings import label, variations
 
 from lowbit import catalog
@@ -47,6 +47,7 @@ def test_defaults_and_samples_build_frozen_values(family, name):
     for settings in variations(family, name)[: 1 if family == "data" else None]:
         variant = catalog.build(family, settings)
         assert type(variant) is class_of(family, name), label(settings)
+        check_built(type(variant), {key: value for key, value in settings.items() if key != "name"})
         check_value(variant)
 
 

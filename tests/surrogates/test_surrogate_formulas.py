@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from lowbit import catalog
+from lowbit.quantizers.binary_sign import BinarySign
 from lowbit.surrogates.dsq import DSQ
 from lowbit.surrogates.ede import EDE
 from lowbit.surrogates.identity import Identity
+from lowbit.surrogates.magnitude_aware import MagnitudeAware
 from lowbit.surrogates.reste import ReSTE
 from lowbit.surrogates.steep import Steep
 from lowbit.surrogates.swish_sign import SwishSign
@@ -123,6 +125,19 @@ def test_what_binaryduo_draws_keeps_its_slope_and_doubles_its_width(name):
 
 def test_steep_is_the_normalized_window_of_half_the_width():
     alike(Steep(), Window(width=0.5, normalized=True))
+
+
+def test_magnitude_aware_is_autograd_through_a_constant_scale_and_a_clip():
+    w = torch.tensor([[0.25, -0.5, 1.5], [-4.0, 1.0, -1.0]], dtype=torch.float64, requires_grad=True)  # means 0.75, 2
+    upstream = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], dtype=torch.float64)
+    binary = BinarySign(granularity="channel")
+    (actual,) = torch.autograd.grad(binary.fake_quantize(w, MagnitudeAware(), (0,)), w, upstream)
+    soft = w.detach().abs().mean(1, keepdim=True) * torch.nn.functional.hardtanh(w)
+    (expected,) = torch.autograd.grad(soft, w, upstream)
+    inside = w.detach().abs() != 1  # where autograd takes the other side of the border
+    assert torch.equal(actual[inside], expected[inside])
+    assert actual.tolist() == [[0.75, 1.5, 0], [0, 10, 12]]
+    alike(MagnitudeAware(), Window())
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,16 @@ def check_class(cls: type, signature: dict[str, catalog.Setting]) -> None:
         cls(no_such_setting=1)
 
 
+def check_built(cls: type, settings: dict[str, Any]) -> None:
+    """It can be built, and holds what it was given: false, zero and empty values too."""
+    try:
+        variant = cls(**settings)
+    except Exception as error:
+        raise AssertionError(f"building {cls.__name__} raises {type(error).__name__}: {error}") from error
+    for name, value in settings.items():
+        assert getattr(variant, name) == value, f"{name}: given {value!r}, holds {getattr(variant, name)!r}"
+
+
 def check_value(variant: Any) -> None:
     """A variant is a value: frozen, equal to its like, hashable, and the same after a trip to another process."""
     like = type(variant)(**{f.name: getattr(variant, f.name) for f in dataclasses.fields(variant)})

@@ -77,6 +77,13 @@ def check_samples_are_independent(module: nn.Module, inputs: Tensor) -> None:
     torch.testing.assert_close(module(inputs), alone, rtol=1e-4, atol=1e-5)
 
 
+def check_running_statistics(module: nn.Module) -> None:
+    """Batch norms remember: PyTorch's `momentum` is the share of the newest batch, not that of the past."""
+    for name, norm in module.named_modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            assert norm.momentum is None or 0 < norm.momentum <= 0.5, f"{name}: forgets all but the last batches"
+
+
 def check_gradient_flow(module: nn.Module, inputs: Tensor, targets: Tensor) -> None:
     """The loss moves every parameter."""
     module.train().zero_grad()

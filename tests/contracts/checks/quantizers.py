@@ -44,6 +44,14 @@ def check_codes(quantizer: Quantizer) -> None:
         assert torch.equal(levels, -levels.flip(0)), "codes are not symmetric"
 
 
+def check_named_levels(quantizer: Quantizer) -> None:
+    """Where it names its levels, those are the values that it gives, all of them and no other."""
+    if hasattr(quantizer, "values"):
+        x = torch.linspace(-2, 2, 401, dtype=torch.float64)
+        levels = quantizer.quantize(x).dequantize().unique()
+        torch.testing.assert_close(levels, torch.tensor(quantizer.values, dtype=torch.float64), rtol=0, atol=1e-15)
+
+
 def check_each_kept_entry_is_alone(quantizer: Quantizer) -> None:
     """One scale per tensor, or per kept entry: then each is quantized as it would be without its neighbours."""
     x = gaussian(5, 4, 3) * torch.tensor([0.01, 1.0, 30.0, 2.0, 0.5]).double().view(5, 1, 1)

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import fields, replace
+from io import StringIO
 
 import pytest
 import torch
@@ -110,8 +111,30 @@ def check_schedule(surrogate: Surrogate) -> None:
             assert moved == replace(surrogate, progress=progress)
 
 
+def slope(surrogate: Surrogate, value: Tensor, scale: Tensor) -> Tensor:
+    """The derivative of a quantized value by the real one: of codes, or of the value's own function times the scale."""
+    if surrogate.in_codes:
+        return surrogate.surrogate_gradient(value / scale)
+    return scale * surrogate.surrogate_gradient(value)
+
+
+def check_zero_counts(surrogate: Surrogate) -> None:
+    """A setting of 0, where that is allowed, is close to one of almost 0, and not to the default."""
+    u = torch.linspace(-3.003, 3.001, 201, dtype=torch.float64)
+    for field in fields(surrogate):
+        try:
+            zero, near = (replace(surrogate, **{field.name: value}) for value in (0.0, 1e-9))
+        except ValueError:
+            continue
+        for one, other in (
+            (zero.surrogate_gradient(u), near.surrogate_gradient(u)),
+            (zero.antiderivative(u), near.antiderivative(u)),
+        ):
+            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6, msg=f"{field.name}: 0 is taken for another")
+
+
 def check_attach(surrogate: Surrogate) -> None:
-    """Forward is the quantized value itself; backward is gradient times derivative at value / scale, no more."""
+    """Forward is the quantized value itself; backward is gradient times its derivative, no more."""
     generator = torch.Generator().manual_seed(0)
     value, quantized, upstream = torch.randn(3, 6, 9, generator=generator, dtype=torch.float64)
     scale = torch.tensor([0.1, 0.5, 1.0, 1.5, 2.0, 9.0]).double().view(6, 1)
@@ -124,12 +147,13 @@ def check_attach(surrogate: Surrogate) -> None:
     assert torch.equal(attached, quantized)
     assert attached.requires_grad, "no gradient comes through"
     for _ in range(2):
-        with _must_work("backward"):
+        with _must_work("backward"), redirect_stdout(StringIO()) as printed, redirect_stderr(printed):
             gradients = torch.autograd.grad(attached, inputs, incoming, allow_unused=True, retain_graph=True)
+        assert not printed.getvalue(), "backward prints"
         of_value, of_quantized, of_scale = gradients
         assert of_value is not None, "no gradient comes through"
         assert torch.equal(incoming, upstream), "the incoming gradient was changed"
-        assert torch.equal(of_value, upstream * surrogate.surrogate_gradient(value / scale))
+        assert torch.equal(of_value, upstream * slope(surrogate, value, scale))
         assert of_quantized is None
         assert of_scale is None, "the scale carries gradient"
 
@@ -155,7 +179,7 @@ def check_functional_transforms(surrogate: Surrogate) -> None:
 
 
 def check_serves(surrogate: Surrogate, quantizer: Quantizer) -> None:
-    """Forward: what the quantizer says, zeros included; backward: the derivative in units of its scale."""
+    """Forward: what the quantizer says, zeros included; backward: the derivative by its scale."""
     x = torch.randn(5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x[0, :2] = torch.tensor([0.0, -0.0])
     q = quantizer.quantize(x, (0,))
@@ -164,4 +188,4 @@ def check_serves(surrogate: Surrogate, quantizer: Quantizer) -> None:
     assert torch.equal(fake, q.dequantize())
     (of_x,) = torch.autograd.grad(fake.sum(), leaf)
     exact = quantizer.bits == 32
-    assert torch.equal(of_x, torch.ones_like(x) if exact else surrogate.surrogate_gradient(x / q.scale))
+    assert torch.equal(of_x, torch.ones_like(x) if exact else slope(surrogate, x, q.scale))
