@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,13 @@ from fake_exchanges import ARMS, DENSE_BYTES, Fake
 from fake_runs import aggregated
 from matplotlib.backends.backend_agg import RendererAgg
 
+from lowbit import cost
 from lowbit.analysis import design, exchanges, figures, runs, style, summary, tables, timings, verdicts
 from lowbit.analysis.figures.exchange import _panels
 from lowbit.errors import UserError
+from lowbit.exchange_spec import Exchange
 
+EXCHANGING = ("compress", "communicate", "decompress")
 NAMES = figures.available("exchange")
 TASK = "digits_parallel"
 
@@ -196,6 +200,35 @@ def test_a_step_over_a_link_is_the_step_here_and_its_bytes(study):
     here, slow = (links["topk-density0.1", link, 0] for link in ("loopback", "100 Mb/s"))
     assert slow - here == pytest.approx(4 * 50e-6 + 8 * 0.2 * DENSE_BYTES / 2 / 1e8 * (1 + 99 / 1448))
     assert len(study.further["links"]) == (len(ARMS) - 1) * 4 * 7
+
+
+@pytest.mark.parametrize(("scheme", "ranks"), [("gtopk", 4), ("gtopk", 8), ("oktopk", 4), ("allgather", 8)])
+def test_a_step_over_a_link_takes_as_long_as_the_cost_model_says(scheme, ranks):
+    volume, rate = cost.volume(scheme, ranks, 11_000_000, 0.01), 1e9
+    settings = Exchange(ranks=ranks, scheme={"name": scheme}, density=0.01).model_dump(mode="json")
+    told = {"steps": 10, "parameters": 11_000_000, "entries_sent": 0.01, "messages": volume.messages}
+    told |= {"wire_bytes": 10 * ranks * volume.sent, "bytes_in_row": 10 * volume.in_row, "dense_wire_bytes": 1e9}
+    told["seconds"] = dict.fromkeys(cost.PARTS, 0.02)
+    row = exchanges.columns(SimpleNamespace(spec={"exchange": settings}, summary={"exchange": told}), 100.0)
+    link = cost.Link(rate_bits=rate, latency_seconds=exchanges.LATENCY_SECONDS)
+    step = 0.02 + cost.exchange_seconds(volume, link)
+    assert exchanges.step_seconds(row, rate) == pytest.approx(step)
+    assert row["seconds_to_reference_1gbit"] == pytest.approx(100 * step)
+
+
+def test_what_hooks_of_pytorch_do_not_tell_is_not_0(study):
+    runs = study.runs.groupby("arm")[["overhead_percent", *(f"{p}_seconds" for p in EXCHANGING)]].first()
+    assert runs.loc["bf16"].isna().all()
+    assert (runs.loc["noop"] == 0).all(), "nothing is compressed and nothing sent"
+    assert (runs.loc["allreduce"].drop("communicate_seconds") == 0).all(), "nothing is compressed"
+    assert np.isnan(runs.loc["allreduce", "communicate_seconds"])
+    assert (runs.drop(["bf16", "noop", "allreduce"]) > 0).all().all()
+    compared = study.comparisons[study.comparisons["measure"] == "overhead_percent"].set_index("arm")
+    assert compared.loc["bf16", "n"] == 0
+    assert compared.loc["topk-density0.05", "n"] == 4
+    panel = drawn("exchange", "step_breakdown", study).axes[1]
+    silent = {study.arms_of(TASK)[round(t.xy[1])] for t in panel.texts if t.get_text() == "not told"}
+    assert silent == {"allreduce", "bf16"}
 
 
 def test_an_all_gather_crosses_dense_at_one_over_the_processes(study):
