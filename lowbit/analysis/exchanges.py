@@ -107,17 +107,20 @@ def with_partners(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """The runs table with what takes two runs of one seed to say.
 
     `exposed_seconds`: the step minus that of the arm that exchanges nothing. `kept_percent`: of the baseline's test
-    accuracy. `pipeline_saves_percent`: of the exposed time of the same arm without a pipeline.
+    accuracy; of a text, the baseline's test perplexity in percent of the run's. `pipeline_saves_percent`: of the exposed
+    time of the same arm without a pipeline.
     """
     if "method" not in runs:
         return runs
     place = ["task", "seed"]
     nothing = _column(runs[runs["method"] == NOTHING], [*place, "ranks"], "step_seconds", "nothing")
-    dense = _column(runs[runs["arm"] == baseline], place, "test_accuracy_percent", "dense")
+    quality = (100 / runs["test_perplexity"]).where(runs["metric"] == "perplexity", runs["test_accuracy_percent"])
+    runs = runs.assign(quality=quality)
+    dense = _column(runs[runs["arm"] == baseline], place, "quality", "dense")
     table = runs.merge(nothing, "left", [*place, "ranks"]).merge(dense, "left", place)
     exchanges = table["method"] != NOTHING
     table["exposed_seconds"] = (table["step_seconds"] - table.pop("nothing")).where(exchanges)
-    table["kept_percent"] = (100 * table["test_accuracy_percent"] / table.pop("dense")).where(exchanges)
+    table["kept_percent"] = (100 * table.pop("quality") / table.pop("dense")).where(exchanges)
     same = [*place, "density", "further_settings"]
     waiting = _column(table[table["pipeline"] == 0], same, "exposed_seconds", "waiting")
     table = table.merge(waiting, "left", same)

@@ -130,6 +130,7 @@ def test_what_a_pipeline_saves_is_told_of_those_that_have_one(study):
 
 def test_exposed_time_is_against_a_step_of_as_many_processes():
     columns = {"task": "t", "seed": 0, "test_accuracy_percent": 90.0, "density": 0.1, "pipeline": 1}
+    columns |= {"metric": "accuracy", "test_perplexity": np.nan}
     rows = [
         ("noop", "noop", 2, 0.010),
         ("noop4", "noop", 4, 0.030),
@@ -266,6 +267,78 @@ def test_an_exchange_figure_says_n_and_hardware(name, study):
     assert "n = 4 seeds per arm" in words
     assert "Intel(R) Xeon(R)" in words
     assert len(figures.description("exchange", name)) > 100
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A text task beside one of images: half a point less accuracy with HGG-TopK, 3 more with top-k."""
+    effects = {f"hggtopk-density{d}": -0.5 for d in (0.01, 0.05)} | {"topk-density0.01": 3.0, "topk2": -9.0}
+    tasks = {TASK: 4, "wikitext2_gpt": 4}
+    fake = Fake(tasks=tasks, accuracy=effects, noise=0.02, speed={"topk-density0.05": 1.2}, controls={})
+    return content_of(aggregated(tmp_path_factory.mktemp("text"), fake))
+
+
+def test_text_is_judged_by_perplexity(text):
+    found = {v["id"].removeprefix("exchange/"): v for v in text.verdicts}
+    of_images, of_text = ({key.partition("/")[2] for key in found if key.startswith(t)} for t in text.tasks)
+    assert {key.replace("_perplexity_", "_accuracy_") for key in of_text} == of_images
+    assert not [key for key in of_text if "accuracy" in key]
+    assert found[f"{TASK}/hggtopk_accuracy_at_0.01"]["verdict"] == "supported", "half a point"
+    worse = found["wikitext2_gpt/hggtopk_perplexity_at_0.01"]
+    assert (worse["verdict"], worse["unit"], worse["threshold"]) == ("refuted", "%", 1.0)
+    runs = {arm: text.runs_of("wikitext2_gpt", arm)["test_perplexity"].to_numpy() for arm in text.arms}
+    logarithms = np.log(runs["hggtopk-density0.01"] / runs["allreduce"])
+    assert worse["estimate"] == pytest.approx(100 * np.expm1(logarithms.mean()))
+    assert 1.5 < worse["estimate"] < 3
+    assert "allreduce is better: perplexity +2." in worse["note"]
+    assert found["wikitext2_gpt/hggtopk_perplexity_at_0.1"]["verdict"] == "supported"
+    better = found["wikitext2_gpt/topk_perplexity_at_0.01"]
+    assert better["verdict"] == "refuted"
+    assert "topk-density0.01 is better: perplexity -1" in better["note"]
+    assert found["wikitext2_gpt/topk_needs_its_residual"]["verdict"] == "supported"
+    kept = found["wikitext2_gpt/hggtopk_keeps_95_percent_at_0.01"]
+    ratio = runs["allreduce"] / runs["hggtopk-density0.01"]
+    assert kept["estimate"] == pytest.approx(100 * ratio.mean())
+    assert kept["verdict"] == "supported"
+
+
+def test_a_text_s_time_is_to_a_perplexity_and_an_image_s_to_an_accuracy(text):
+    images, words = (text.runs[text.runs["task"] == task] for task in text.tasks)
+    assert images["reference_perplexity"].isna().all()
+    assert words["reference_accuracy_percent"].isna().all()
+    dense = words[words["arm"] == "allreduce"]
+    reference = 1.1 * np.exp(dense["best_validation_loss"].mean())
+    assert words["reference_perplexity"].to_numpy() == pytest.approx(reference)
+    curve = text.curves[(text.curves["kind"] == "evaluation") & (text.curves["task"] == "wikitext2_gpt")]
+    for _, run in words.iterrows():
+        own = curve[(curve["arm"] == run["arm"]) & (curve["seed"] == run["seed"])]
+        losses = own["loss"].to_numpy()
+        if run["censored"] == "no":
+            assert np.interp(run["steps_to_reference"], own["step"], losses) == pytest.approx(np.log(reference))
+        else:
+            assert losses.min() > np.log(reference)
+    verdict = next(v for v in text.verdicts if v["id"] == "exchange/wikitext2_gpt/topk_as_fast_at_0.05")
+    assert (verdict["verdict"], "1.1 times the baseline's best validation perplexity" in verdict["measure"]) == (
+        "refuted",
+        True,
+    )
+    assert verdict["estimate"] == pytest.approx(20, abs=4)
+
+
+def test_figures_show_the_perplexity_of_text(text):
+    figure = drawn("exchange", "accuracy_by_density", text)
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        *("test accuracy (%)", "minus allreduce (points)", "test perplexity", "minus allreduce (%)")
+    ]
+    topk2 = text.runs_of("wikitext2_gpt", "topk2")["test_perplexity"]
+    assert any(np.array_equal(np.sort(line.get_ydata()), np.sort(topk2)) for line in figure.axes[2].get_lines())
+    rows = text.comparisons[(text.comparisons["task"] == "wikitext2_gpt") & (text.comparisons["arm"] == "bf16")]
+    mean = rows.loc[rows["measure"] == "test_perplexity", "mean"].iloc[0]
+    points = [line for line in figure.axes[3].get_lines() if len(line.get_ydata()) == 1]
+    assert any(np.allclose(line.get_ydata(), 100 * np.expm1(mean)) for line in points)
+    assert "within 1 point or 1 %;" in said(figure)
+    assert "Reference: validation accuracy" in (words := said(drawn("exchange", "time_to_accuracy", text)))
+    assert ", perplexity " in words
 
 
 @pytest.fixture(scope="module")
