@@ -83,6 +83,7 @@ def columns(run: Run, steps_to_reference: float) -> dict[str, Any]:
         "overhead_percent": 100 * overhead_share(settings["method"], seconds),
     }
     row |= {key: settings[key]["name"] for key in ("compressor", "feedback", "scheme")}
+    row |= {"ranks_per_node": settings["ranks_per_node"], "warmup_stages": len(settings["warmup"])}
     if settings["method"] != "sparse":
         row |= {**dict.fromkeys(("compressor", "feedback", "scheme", "granularity"), ""), "density": math.nan}
     if settings["method"] == NOTHING:
@@ -107,8 +108,8 @@ def with_partners(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """The runs table with what takes two runs of one seed to say.
 
     `exposed_seconds`: the step minus that of the arm that exchanges nothing. `kept_percent`: of the baseline's test
-    accuracy; of a text, the baseline's test perplexity in percent of the run's. `pipeline_saves_percent`: of the exposed
-    time of the same arm without a pipeline.
+    accuracy; of a text, the baseline's test perplexity in percent of the run's. `pipeline_saves_percent`: of the
+    exposed time of the same arm without a pipeline.
     """
     if "method" not in runs:
         return runs

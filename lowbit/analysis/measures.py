@@ -17,8 +17,8 @@ MINIMUM_STEPS = 10
 REFERENCE_FRACTION = 0.9
 """Of the baseline's best validation accuracy: what arms are timed to."""
 REFERENCE_PERPLEXITY = 1.1
-"""Times the baseline's best validation perplexity, likewise: late in training, and 0.095 nats above the best loss, which
-is more than seeds differ by and less than a compressor that hurts loses."""
+"""Times its best validation perplexity, likewise: near the end of training, yet reached by whatever ends less than a
+tenth worse."""
 
 
 class GradientMeasures(NamedTuple):

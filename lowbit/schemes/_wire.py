@@ -107,9 +107,7 @@ class Wire:
         return tensor
 
     @contextmanager
-    def _sending(
-        self, count: int, in_a_row: int, messages: float, bytes_in_row: int | None = None
-    ) -> Iterator[None]:
+    def _sending(self, count: int, in_a_row: int, messages: float, bytes_in_row: int | None = None) -> Iterator[None]:
         """Around a collective: bytes and messages that this rank sends, and those that follow one another."""
         begun = time.perf_counter()
         try:

@@ -153,13 +153,15 @@ def test_exposed_time_is_against_a_step_of_as_many_processes():
 def test_lines_of_a_figure_can_be_told_apart(study):
     kinds = ["sidco", "redsync", "gaussian", "randomk", "adacomp", "redsynctrim", "dgcsampling", "threshold_reuse"]
     varied = [("scheme", "gtopk"), ("scheme", "oktopk"), ("granularity", "bucket")]
+    varied += [("ranks_per_node", 2), ("warmup_stages", 3), ("feedback", "momentum_correction")]
     one = study.runs[study.runs["arm"] == "topk-density0.05"].iloc[[0]]
     more = [one.assign(arm=kind, compressor=kind, further_settings=kind) for kind in kinds]
-    more += [one.assign(arm=value, further_settings=value, **{key: value}) for key, value in varied]
+    more += [one.assign(arm=f"a{value}", further_settings=str(value), **{key: value}) for key, value in varied]
     more += [study.runs[study.runs["arm"] == "bf16"].iloc[[0]].assign(arm="bf16_too", further_settings="other")]
     content = replace(study, runs=pd.concat([study.runs, *more], ignore_index=True))
     looks = _panels.looks(content)
     assert {"bf16, bf16", "bf16, bf16_too"} <= set(looks)
+    assert {"topk", "topk, nodes of 2", "topk, warm-up", "topk, momentum correction"} <= set(looks)
     assert len({str(look) for look in looks.values()}) == len(looks)
 
 

@@ -36,7 +36,14 @@ def exchange_all(rank: int, world: int) -> dict:
             wire = Wire(torch.distributed.group.WORLD)
             into = torch.zeros(N, dtype=dtype)
             refused = scheme.exchange(sent_by(rank, case, dtype, scheme.shared), into, wire)
-            found[name, case, dtype] = into, refused, wire.sent_bytes, wire.sent_messages, wire.messages, wire.bytes_in_row
+            found[name, case, dtype] = (
+                into,
+                refused,
+                wire.sent_bytes,
+                wire.sent_messages,
+                wire.messages,
+                wire.bytes_in_row,
+            )
     return found
 
 

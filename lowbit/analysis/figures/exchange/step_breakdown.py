@@ -41,8 +41,8 @@ def draw(tables: Tables) -> Figure:
         exchange.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=3, fontsize=7, handlelength=1)
     text = (
         "Rank 0; medians over steps, means over seeds. Dotted: a step that exchanges nothing. Not told: PyTorch's "
-        "hooks have no clocks for it. Exposed: difference to that step, dots per seed, mean with 95 % t interval. All arms are "
-        "timed side by side, turn by turn in shuffled order."
+        "hooks have no clocks for it. Exposed: difference to that step, dots per seed, mean with 95 % t interval. All "
+        "arms are timed side by side, turn by turn in shuffled order."
     )
     style.caption(figure, tables, text)
     return figure
