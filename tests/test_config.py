@@ -439,7 +439,8 @@ def test_the_ten_compressors_are_in_the_larger_exchange_studies(overlay):
     assert len(HISTORICAL) == 10
     for name, (selector, feedback) in HISTORICAL.items():
         fitting = [e for e in used if selector.items() <= e.compressor.model_dump().items()]
-        assert any(e.feedback.name == feedback or name == "none" for e in fitting), name
+        plain = [e for e in fitting if e.feedback.name == feedback and e.scheme.name == "allgather"]
+        assert (name == "none" and fitting) or {e.density for e in plain} == {0.01, 0.05, 0.1}, name
     assert {r.seed for r in study.runs} == set(range(5))
     assert _claimed() <= {r.arm for r in study.runs}
 
@@ -503,3 +504,25 @@ def test_the_configuration_is_read_in_milliseconds_without_torch():
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def test_the_full_exchange_study_has_what_a_hook_can_do():
+    study = load(ROOT / "workflow_config.yaml", ROOT / "studies/exchange.yaml", data_root="data").study_runs("exchange")
+    exchanges = {(run.task, run.arm): run.exchange for run in study}
+    tasks = {task for task, _ in exchanges}
+    assert len(tasks) == 2
+    for task in tasks:
+        of_task = [e for (t, _), e in exchanges.items() if t == task]
+        assert {e.method for e in of_task} == {"sparse", "allreduce", "fp16", "bf16", "powersgd", "noop"}
+        assert {e.density for e in of_task if e.ranks_per_node == 2} == {0.01, 0.05, 0.1}
+        assert any(e.warmup and e.feedback.name == "residual" for e in of_task)
+        assert {e.scheme.name for e in of_task} == {"allgather", "gtopk", "oktopk", "shared"}
+    corrected = [run for run in study if run.exchange.feedback.name == "momentum_correction"]
+    assert {run.train.momentum for run in corrected} == {0.0}, "the optimizer's own would be a second one"
+    assert {bool(run.exchange.warmup) for run in corrected} == {True, False}
+
+
+def test_text_alone_is_in_the_exchange_study_of_text():
+    study = load(ROOT / "workflow_config.yaml", ROOT / "studies/exchange_text.yaml").study_runs("exchange")
+    assert {(run.dataset, run.model.name, run.exchange.ranks) for run in study} == {("stdlib_text", "gpt", 2)}
+    assert _claimed() <= {run.arm for run in study}

@@ -48,6 +48,7 @@ class Claim:
         treatment: the arm that it is about; None for the study's treatment.
         baseline: the arm that it is compared with; None for the study's baseline.
         bound: the range.
+        metric: of the tasks that it is asked of, "accuracy" or "perplexity"; None for all.
     """
 
     key: str
@@ -61,6 +62,7 @@ class Claim:
     treatment: str | None = None
     baseline: str | None = None
     bound: Bound = Bound()
+    metric: Literal["accuracy", "perplexity"] | None = None
 
     def arms(self, design: Design) -> tuple[str, str]:
         """Treatment and baseline in a study; the treatment alone, twice, where it is held to a bound."""

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lowbit import cost
-from lowbit.analysis import runs
+from lowbit.analysis import exchanges, runs
 from lowbit.analysis.rows import CURVE_POINTS
 from lowbit.analysis.runs import Run
 from lowbit.analysis.tables import Tables
@@ -132,7 +132,7 @@ def _row(run: Run, name: str, note: str) -> dict[str, Any]:
     sparse = bool(settings) and _chooses(settings)
     test = summary["test"]["best"]
     final = test["perplexity"] if summary["metric"] == "perplexity" else 100 * test["accuracy"]
-    seconds = measured.get("seconds", {})
+    seconds = exchanges.seconds_told(settings.get("method", ALONE), measured.get("seconds", {}))
     steps = measured.get("steps", math.nan)
     return {
         "task": run.task,

@@ -43,7 +43,7 @@ MEASURES: dict[str, Measure] = {
     "test_accuracy_percent": Measure(unit="points", margins=(1.0, 0.5)),
     "test_accuracy_percent_last": Measure(unit="points", margins=(1.0, 0.5)),
     "test_loss": Measure(unit="nats"),
-    "test_perplexity": Measure(unit="log ratio"),
+    "test_perplexity": Measure(unit="log ratio", margins=(0.01,)),
     "gradient_dispersion": Measure(unit="log ratio", margins=(0.10,)),
     "gradient_cv": Measure(unit="log ratio", margins=(0.10,)),
     "gradient_spike_percent": Measure(unit="points"),

@@ -1,11 +1,27 @@
-"""What is claimed about training with compressed exchange, as data."""
+"""What is claimed about training with compressed exchange, as data: of images in accuracy, of text in perplexity."""
 
 from lowbit.analysis.claim import Bound, Claim
 
 _HGG = "github.com/wzx666-yf/HGG-topk, README.md"
-_DGC = "arXiv 1712.01887: compression without loss of accuracy"
-_ACCURACY = {"measure": "test_accuracy_percent", "figure": "accuracy_by_density"}
-_WORDS = "test accuracy, weights chosen on the validation split"
+_DGC = "arXiv 1712.01887: compression without loss of {}"
+_QUALITY = {
+    "accuracy": {
+        "measure": "test_accuracy_percent",
+        "words": "test accuracy, weights chosen on the validation split",
+        "figure": "accuracy_by_density",
+        "metric": "accuracy",
+    },
+    "perplexity": {
+        "measure": "test_perplexity",
+        "words": "test perplexity, weights chosen on the validation split",
+        "figure": "accuracy_by_density",
+        "metric": "perplexity",
+    },
+}
+_REFERENCES = {
+    "accuracy": "90 % of the baseline's best validation accuracy",
+    "perplexity": "1.1 times the baseline's best validation perplexity",
+}
 _NAMES = {"topk": "Top-k", "hggtopk": "HGG-TopK"}
 _DENSITIES = (0.01, 0.05, 0.1)
 _OVERHEAD = {
@@ -17,26 +33,35 @@ _OVERHEAD = {
 }
 
 
-def _accuracy(arm: str, density: float) -> Claim:
+def _quality(metric: str, arm: str, density: float) -> Claim:
+    unit, margin = ("1 point", 1.0) if metric == "accuracy" else ("1 %", 0.01)
     return Claim(
-        key=f"{arm}_accuracy_at_{density:g}",
-        text=f"{_NAMES[arm]} at density {density:g} keeps accuracy within 1 point of dense training",
-        source=_DGC if arm == "topk" else f"{_HGG}: close to the accuracy without compression",
-        words=_WORDS,
+        key=f"{arm}_{metric}_at_{density:g}",
+        text=f"{_NAMES[arm]} at density {density:g} keeps {metric} within {unit} of dense training",
+        source=_DGC.format(metric) if arm == "topk" else f"{_HGG}: close to the accuracy without compression",
         rule="within",
-        margin=1.0,
+        margin=margin,
         treatment=f"{arm}-density{density:g}",
-        **_ACCURACY,
+        **_QUALITY[metric],
     )
 
 
-def _kept(density: float) -> Claim:
+def _kept(metric: str, density: float) -> Claim:
+    texts = {
+        "accuracy": ("the accuracy of dense training", "test accuracy in percent of the baseline's of the same seed"),
+        "perplexity": (
+            "dense training: its perplexity is no more than 1 / 0.95 of dense",
+            "the baseline's test perplexity of the same seed in percent of its own",
+        ),
+    }
+    what, words = texts[metric]
     return Claim(
         key=f"hggtopk_keeps_95_percent_at_{density:g}",
-        text=f"HGG-TopK at density {density:g} keeps more than 95 % of the accuracy of dense training",
+        text=f"HGG-TopK at density {density:g} keeps more than 95 % of {what}",
         source=f"{_HGG}, targets",
         measure="kept_percent",
-        words="test accuracy in percent of the baseline's of the same seed",
+        words=words,
+        metric=metric,
         rule="bound",
         bound=Bound(low=95),
         treatment=f"hggtopk-density{density:g}",
@@ -58,13 +83,41 @@ def _volume(density: float) -> Claim:
     )
 
 
-def _sooner(key: str, where: str, arm: str) -> Claim:
+def _needs_residual(metric: str) -> Claim:
+    return Claim(
+        key="topk_needs_its_residual",
+        text=f"Error feedback is what saves {metric}: top-k at density 0.01 loses without it",
+        source="arXiv 1901.09847, 1809.07599",
+        rule="more" if metric == "accuracy" else "less",
+        treatment="topk-density0.01",
+        baseline="topk2",
+        **_QUALITY[metric],
+    )
+
+
+def _as_fast(metric: str, arm: str) -> Claim:
+    return Claim(
+        key=f"{arm}_as_fast_at_0.05",
+        text=f"{_NAMES[arm]} at density 0.05 converges as fast as dense training",
+        source=_DGC.format(metric) if arm == "topk" else f"{_HGG}: close to training without compression",
+        measure="steps_to_reference",
+        words=f"steps to {_REFERENCES[metric]}",
+        metric=metric,
+        rule="within",
+        margin=0.05,
+        treatment=f"{arm}-density0.05",
+        figure="time_to_accuracy",
+    )
+
+
+def _sooner(metric: str, key: str, where: str, arm: str) -> Claim:
     return Claim(
         key=f"{arm.partition('-')[0]}_sooner{key and '_' + key}",
-        text=f"{_NAMES[arm.partition('-')[0]]} at density 0.01 reaches the reference accuracy sooner {where}",
+        text=f"{_NAMES[arm.partition('-')[0]]} at density 0.01 reaches the reference {metric} sooner {where}",
         source="the field's reason to compress, e.g. arXiv 1712.01887",
         measure=f"seconds_to_reference{key and '_' + key}",
-        words="seconds of training to 90 % of the baseline's best validation accuracy",
+        words=f"seconds of training to {_REFERENCES[metric]}",
+        metric=metric,
         rule="less",
         treatment=arm,
         figure="time_to_accuracy",
@@ -72,32 +125,10 @@ def _sooner(key: str, where: str, arm: str) -> Claim:
 
 
 CLAIMS = (
-    *(_accuracy(arm, density) for arm in _NAMES for density in _DENSITIES),
-    *(_kept(density) for density in _DENSITIES),
-    Claim(
-        key="topk_needs_its_residual",
-        text="Error feedback is what saves accuracy: top-k at density 0.01 loses without it",
-        source="arXiv 1901.09847, 1809.07599",
-        words=_WORDS,
-        rule="more",
-        treatment="topk-density0.01",
-        baseline="topk2",
-        **_ACCURACY,
-    ),
-    *(
-        Claim(
-            key=f"{arm}_as_fast_at_0.05",
-            text=f"{words} at density 0.05 converges as fast as dense training",
-            source=_DGC if arm == "topk" else f"{_HGG}: close to training without compression",
-            measure="steps_to_reference",
-            words="steps to 90 % of the baseline's best validation accuracy",
-            rule="within",
-            margin=0.05,
-            treatment=f"{arm}-density0.05",
-            figure="time_to_accuracy",
-        )
-        for arm, words in _NAMES.items()
-    ),
+    *(_quality(metric, arm, density) for metric in _QUALITY for arm in _NAMES for density in _DENSITIES),
+    *(_kept(metric, density) for metric in _QUALITY for density in _DENSITIES),
+    *(_needs_residual(metric) for metric in _QUALITY),
+    *(_as_fast(metric, arm) for metric in _QUALITY for arm in _NAMES),
     *(_volume(density) for density in (0.01, 0.05)),
     Claim(
         key="hggtopk_overhead",
@@ -124,9 +155,10 @@ CLAIMS = (
         treatment="hggtopk-density0.05",
         figure="step_breakdown",
     ),
-    _sooner("", "on this machine", "hggtopk-density0.01"),
+    *(_sooner(metric, "", "on this machine", "hggtopk-density0.01") for metric in _QUALITY),
     *(
-        _sooner(key, f"over {rate}", f"{arm}-density0.01")
+        _sooner(metric, key, f"over {rate}", f"{arm}-density0.01")
+        for metric in _QUALITY
         for arm in ("hggtopk", "topk")
         for key, rate in (("100mbit", "100 Mb/s"), ("1gbit", "1 Gb/s"), ("10gbit", "10 Gb/s"))
     ),

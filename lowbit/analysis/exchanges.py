@@ -32,7 +32,29 @@ _REACHED = "seconds_to_reference"
 _JUDGED = {name: f"{_REACHED}_{word}" for name, word in zip(RATES, ("100mbit", "1gbit", "10gbit"), strict=False)}
 SECONDS_TO_REFERENCE = (_REACHED, *_JUDGED.values())
 """Columns of the runs table: seconds of training until the reference accuracy, here and over the links of claims."""
+_UNTOLD = {
+    "allreduce": ("communicate",),
+    **dict.fromkeys(("fp16", "bf16", "powersgd"), ("compress", "communicate", "decompress")),
+}
+"""Parts of a step that PyTorch's hooks do not tell; `allreduce` and `noop` compress nothing, `noop` sends nothing."""
 _SETTINGS = ("method", "compressor", "feedback", "density", "scheme", "granularity", "pipeline")
+
+
+def seconds_told(method: str, seconds: dict[str, float]) -> dict[str, float]:
+    """Seconds of a step's parts as far as they are known; NaN for those that a hook of PyTorch does not tell.
+
+    Example:
+        >>> seconds_told("bf16", {"compress": 0.0, "step": 0.01})
+        {'compress': nan, 'step': 0.01}
+    """
+    untold = _UNTOLD.get(method, ())
+    return {part: math.nan if part in untold else float(value) for part, value in seconds.items()}
+
+
+def overhead_share(method: str, seconds: dict[str, float]) -> float:
+    """Compressing and decompressing as a share of the step; NaN where it is not told."""
+    told = seconds_told(method, seconds)
+    return (told["compress"] + told["decompress"]) / told["step"]
 
 
 def columns(run: Run, steps_to_reference: float) -> dict[str, Any]:
@@ -45,8 +67,8 @@ def columns(run: Run, steps_to_reference: float) -> dict[str, Any]:
     settings, found = run.spec.get("exchange"), run.summary.get("exchange")
     if not settings or not found:
         return {}
-    seconds = {part: float(found["seconds"][part]) for part in cost.PARTS}
-    per_step = {key: found[key] / found["steps"] for key in ("wire_bytes", "dense_wire_bytes")}
+    seconds = seconds_told(settings["method"], {part: found["seconds"][part] for part in cost.PARTS})
+    per_step = {key: found[key] / found["steps"] for key in ("wire_bytes", "dense_wire_bytes", "bytes_in_row")}
     row = {
         "ranks": settings["ranks"],
         **{key: settings[key] for key in _SETTINGS},
@@ -58,9 +80,10 @@ def columns(run: Run, steps_to_reference: float) -> dict[str, Any]:
         "wire_percent": 100 * per_step["wire_bytes"] / per_step["dense_wire_bytes"],
         "messages": found["messages"],
         **{f"{part}_seconds": value for part, value in seconds.items()},
-        "overhead_percent": 100 * (seconds["compress"] + seconds["decompress"]) / seconds["step"],
+        "overhead_percent": 100 * overhead_share(settings["method"], seconds),
     }
     row |= {key: settings[key]["name"] for key in ("compressor", "feedback", "scheme")}
+    row |= {"ranks_per_node": settings["ranks_per_node"], "warmup_stages": len(settings["warmup"])}
     if settings["method"] != "sparse":
         row |= {**dict.fromkeys(("compressor", "feedback", "scheme", "granularity"), ""), "density": math.nan}
     if settings["method"] == NOTHING:
@@ -70,33 +93,35 @@ def columns(run: Run, steps_to_reference: float) -> dict[str, Any]:
 
 
 def step_seconds(row: dict[str, Any], bits_per_second: float) -> float:
-    """Seconds of a step over a link, computed.
+    """Seconds of a step over a link, computed of the bytes and messages that follow one another.
 
     Example:
-        >>> row = {"step_seconds": 0.01, "messages": 2, "wire_bytes": 2e6, "ranks": 2}
+        >>> row = {"step_seconds": 0.01, "messages": 2, "bytes_in_row": 1e6}
         >>> round(step_seconds(row, 1e8), 4)  # 10 ms here, 0.1 ms of latency, 85 ms for a million bytes in packets
         0.0956
     """
-    sent = row["wire_bytes"] / row["ranks"]
-    link = cost.Link(rate_bits=bits_per_second, latency_seconds=LATENCY_SECONDS)
-    return row["step_seconds"] + cost.exchange_seconds(cost.Volume(sent, sent, row["messages"]), link)
+    in_row, link = row["bytes_in_row"], cost.Link(rate_bits=bits_per_second, latency_seconds=LATENCY_SECONDS)
+    return row["step_seconds"] + cost.exchange_seconds(cost.Volume(in_row, in_row, row["messages"]), link)
 
 
 def with_partners(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """The runs table with what takes two runs of one seed to say.
 
     `exposed_seconds`: the step minus that of the arm that exchanges nothing. `kept_percent`: of the baseline's test
-    accuracy. `pipeline_saves_percent`: of the exposed time of the same arm without a pipeline.
+    accuracy; of a text, the baseline's test perplexity in percent of the run's. `pipeline_saves_percent`: of the
+    exposed time of the same arm without a pipeline.
     """
     if "method" not in runs:
         return runs
     place = ["task", "seed"]
     nothing = _column(runs[runs["method"] == NOTHING], [*place, "ranks"], "step_seconds", "nothing")
-    dense = _column(runs[runs["arm"] == baseline], place, "test_accuracy_percent", "dense")
+    quality = (100 / runs["test_perplexity"]).where(runs["metric"] == "perplexity", runs["test_accuracy_percent"])
+    runs = runs.assign(quality=quality)
+    dense = _column(runs[runs["arm"] == baseline], place, "quality", "dense")
     table = runs.merge(nothing, "left", [*place, "ranks"]).merge(dense, "left", place)
     exchanges = table["method"] != NOTHING
     table["exposed_seconds"] = (table["step_seconds"] - table.pop("nothing")).where(exchanges)
-    table["kept_percent"] = (100 * table["test_accuracy_percent"] / table.pop("dense")).where(exchanges)
+    table["kept_percent"] = (100 * table.pop("quality") / table.pop("dense")).where(exchanges)
     same = [*place, "density", "further_settings"]
     waiting = _column(table[table["pipeline"] == 0], same, "exposed_seconds", "waiting")
     table = table.merge(waiting, "left", same)

@@ -15,6 +15,10 @@ WARMUP_FRACTION = 0.1
 SPIKE_FACTOR = 3.0
 MINIMUM_STEPS = 10
 REFERENCE_FRACTION = 0.9
+"""Of the baseline's best validation accuracy: what arms are timed to."""
+REFERENCE_PERPLEXITY = 1.1
+"""Times its best validation perplexity, likewise: near the end of training, yet reached by whatever ends less than a
+tenth worse."""
 
 
 class GradientMeasures(NamedTuple):

@@ -52,9 +52,8 @@ def of_claim(
         parts.append("equal in every pair")
     if claim.rule == "less" and low < row["low_90"] and row["high_90"] < high and not row["censored"]:
         parts.append(f"practically equal: the 90 % interval lies within ±{100 * claim.margin:g} %")
-    if claim.measure.startswith("test_accuracy") and (row["low_95"] > 0 or row["high_95"] < 0):
-        winner = arms[0] if row["mean"] > 0 else arms[1]
-        parts.append(f"{winner} is better by {abs(row['mean']):.2f} points (the 95 % interval excludes zero)")
+    if claim.measure.startswith(("test_accuracy", "test_perplexity")) and (row["low_95"] > 0 or row["high_95"] < 0):
+        parts.append(f"{_better(arms, row)} (the 95 % interval excludes zero)")
     alone, corrected = row[p_column(claim, row)], row[f"{p_column(claim, row)}_holm"]
     if alone < 0.05 <= corrected:
         parts.append(f"p = {alone:.3f} alone, {corrected:.3f} after Holm's correction over tasks")
@@ -69,6 +68,13 @@ def of_claim(
     if claim.measure.startswith("test_accuracy") and perplexity is not None and perplexity["n"]:
         parts.append(f"perplexity {estimate(perplexity)}")
     return "; ".join(parts)
+
+
+def _better(arms: tuple[str, str], row: pd.Series) -> str:
+    """Which of two arms is better by how much: of more accuracy, or of less perplexity."""
+    if row["measure"] == "test_perplexity":
+        return f"{arms[0] if row['mean'] < 0 else arms[1]} is better: perplexity {percent(row['mean']):+.1f} %"
+    return f"{arms[0] if row['mean'] > 0 else arms[1]} is better by {abs(row['mean']):.2f} points"
 
 
 def of_bound(task: str, arm: str, result: Paired, runs: pd.DataFrame) -> str:

@@ -98,7 +98,8 @@ def judge(design: Design, runs: pd.DataFrame, comparisons: pd.DataFrame, control
         of_task = [control for control in controls if control.task == task]
         of_controls = [_control(design, task, arm, runs, of_task) for arm in design.controls]
         failures = [verdict.note for verdict in of_controls if verdict.verdict == REFUTED]
-        for claim in CLAIMS.get(design.study, ()):
+        metrics = {None, *runs.loc[runs["task"] == task, "metric"]}
+        for claim in (c for c in CLAIMS.get(design.study, ()) if c.metric in metrics):
             verdict = _claim(design, task, claim, runs, comparisons)
             verdicts.append(_withheld(verdict, failures) if failures else verdict)
         verdicts += of_controls

@@ -143,11 +143,11 @@ def row_of(method: str, seed: int, summary: dict[str, Any]) -> dict[str, Any]:
 
     What is not known is NaN: the metric of processes whose models have drifted apart, the share where no hook tells it.
     """
+    from lowbit.analysis.exchanges import overhead_share
+
     told = summary["exchange"]
     seconds = told["seconds"]
-    silent = _HOOKS.get(method) in ("fp16", "bf16", "powersgd")  # they do not tell what compression takes
     drifted = _HOOKS.get(method) == "noop"
-    compression = math.nan if silent else seconds["compress"] + seconds["decompress"]
     return {
         "method": method,
         "seed": seed,
@@ -156,7 +156,7 @@ def row_of(method: str, seed: int, summary: dict[str, Any]) -> dict[str, Any]:
         "step_seconds": seconds["step"],
         "wire_bytes": told["wire_bytes"] / told["steps"],
         "relative_bytes": told["wire_bytes"] / told["dense_wire_bytes"],
-        "overhead_share": compression / seconds["step"],
+        "overhead_share": overhead_share(_HOOKS.get(method, "sparse"), seconds),
     }
 
 

@@ -70,7 +70,7 @@ class Exchange:
 
     @property
     def messages(self) -> int:
-        """Messages that had to wait for one another so far."""
+        """Messages that had to wait for one another so far, inside the node and between nodes."""
         return self.between.messages + self.inside.messages
 
     @property

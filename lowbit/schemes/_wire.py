@@ -2,9 +2,10 @@
 
 `sent_bytes` is the payload that this rank puts on the network: what a ring or a tree as of gloo and NCCL must send,
 without the framing of the transport. `messages` are those that wait for one another: gloo's rings send on what has come
-from the neighbour, P - 1 times in a gather and twice that in an all-reduce. `sent_messages` are those that gloo cuts it
-into, in the mean over ranks: rings go round in two halves that do not wait for one another, and an all-reduce leaves
-out segments without an entry. One rank alone sends nothing.
+from the neighbour, P - 1 times in a gather and twice that in an all-reduce. `bytes_in_row` are theirs, sent or waited
+for: the root of a tree has all that follow one another. `sent_messages` are those that gloo cuts it into, in the mean
+over ranks: rings go round in two halves that do not wait for one another, and an all-reduce leaves out segments without
+an entry. One rank alone sends nothing.
 """
 
 import math
@@ -33,6 +34,7 @@ class Wire:
         world: P, the number of ranks.
         sent_bytes: payload that this rank has sent so far.
         messages: that had to wait for one another so far, as of rings and trees.
+        bytes_in_row: payload of these.
         sent_messages: that it has sent so far.
         seconds: time spent in collectives so far.
     """
@@ -43,6 +45,7 @@ class Wire:
         self.world = 1 if group is None else dist.get_world_size(group)
         self.sent_bytes = 0
         self.messages = 0
+        self.bytes_in_row = 0
         self.sent_messages = 0.0
         self.seconds = 0.0
 
@@ -90,7 +93,7 @@ class Wire:
 
     def receive(self, tensor: Tensor, sender: int) -> Tensor:
         """Receive a tensor from a rank of the group, in place."""
-        with self._sending(0, 1, 0):
+        with self._sending(0, 1, 0, tensor.nbytes):
             dist.recv(tensor, group=self.group, group_src=sender)
         return tensor
 
@@ -98,12 +101,14 @@ class Wire:
         """The tensor of rank 0, in place; (P - 1) / P of its bytes in the mean over ranks."""
         if self.world > 1:
             others, in_a_row = self.world - 1, math.ceil(math.log2(self.world))
-            with self._sending(others * tensor.nbytes // self.world, in_a_row, others / self.world):
+            sent, after_another = others * tensor.nbytes // self.world, in_a_row * tensor.nbytes
+            with self._sending(sent, in_a_row, others / self.world, after_another):
                 dist.broadcast(tensor, group=self.group, group_src=0)
         return tensor
 
     @contextmanager
-    def _sending(self, count: int, in_a_row: int, messages: float) -> Iterator[None]:
+    def _sending(self, count: int, in_a_row: int, messages: float, bytes_in_row: int | None = None) -> Iterator[None]:
+        """Around a collective: bytes and messages that this rank sends, and those that follow one another."""
         begun = time.perf_counter()
         try:
             with record_function("send"):
@@ -114,4 +119,5 @@ class Wire:
             self.seconds += time.perf_counter() - begun
             self.sent_bytes += count
             self.messages += in_a_row
+            self.bytes_in_row += count if bytes_in_row is None else bytes_in_row
             self.sent_messages += messages

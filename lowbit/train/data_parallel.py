@@ -127,7 +127,7 @@ class DataParallel:
 
     def _record(self, told: dict[str, Any], sent: int, entries: float) -> dict[str, Any]:
         """Further entries of a step's record; seconds are this rank's."""
-        *_, messages, compress, communicate, decompress = told["counted"]
+        *_, messages, in_row, compress, communicate, decompress = told["counted"]
         seconds = seconds_of(told["laps"])
         seconds |= dict(zip(_THREAD, (compress, communicate, decompress), strict=True))
         s = self.settings
@@ -135,16 +135,22 @@ class DataParallel:
         return {
             "wire_bytes": sent,
             "messages": messages,
+            "bytes_in_row": in_row,
             "entries_sent": entries / compressing / self._entries,
             **{f"{name}_seconds": value for name, value in seconds.items()},
         }
 
     def _counters(self) -> tuple[float, ...]:
-        """Bytes, entries and messages that this rank has sent so far, and seconds of its thread."""
+        """Bytes and entries that this rank has sent so far, messages and bytes in a row, and seconds of its thread.
+
+        In a row are those between nodes alone: inside a node there is no link to wait for.
+        """
         if isinstance(self.hook, TorchHook):
-            return self.hook.sent_bytes, self.hook.sent_entries, self.hook.messages, 0.0, 0.0, 0.0
+            h = self.hook
+            return h.sent_bytes, h.sent_entries, h.messages, h.sent_bytes, 0.0, 0.0, 0.0  # rings send all in a row
         e = self.hook.exchange
-        return e.sent_bytes, e.sent_entries, e.messages, e.compress_seconds, e.wire_seconds, e.decompress_seconds
+        in_row = e.between.messages, e.between.bytes_in_row
+        return e.sent_bytes, e.sent_entries, *in_row, e.compress_seconds, e.wire_seconds, e.decompress_seconds
 
     def align_buffers(self) -> None:
         """Give all ranks the buffers of rank 0: running statistics, which each collects from its own share."""
@@ -208,6 +214,7 @@ class DataParallel:
             "wire_bytes": sum(s["wire_bytes"] for s in steps),
             "dense_wire_bytes": len(steps) * 2 * (ranks - 1) * 4 * self._entries,
             "messages": steps[-1]["messages"],
+            "bytes_in_row": sum(s["bytes_in_row"] for s in steps),
             "entries_sent": sum(s["entries_sent"] for s in steps) / len(steps),
             "parameters": self._entries,
             "seconds": {name: median(s[f"{name}_seconds"] for s in counted) for name in cost.PARTS},

@@ -74,13 +74,15 @@ class Fake(fake_runs.Fake):
         around = {part: value * (1 + self.wobble * draw.standard_normal()) for part, value in MILLISECONDS.items()}
         exposed = 0.0 if settings.method == "noop" else self.exposed.get(arm, 2.0)
         compress = self.compress.get(arm, 0.5) if settings.method == "sparse" else 0.0
-        parts = around | {"compress": compress, "communicate": 1.0, "decompress": 0.1 * compress}
+        communicate = 1.0 if settings.method == "sparse" else 0.0  # what clocks of PyTorch's hooks would say
+        parts = around | {"compress": compress, "communicate": communicate, "decompress": 0.1 * compress}
         parts["backward"] += exposed
         parts["step"] = sum(parts[part] for part in MILLISECONDS) + 0.5
         sent = _sent(settings)
         summary = {
             "ranks": RANKS, "steps": self.steps, "parameters": PARAMETERS, "messages": 0 if sent == 0 else 4,
             "wire_bytes": self.steps * sent * DENSE_BYTES, "dense_wire_bytes": self.steps * DENSE_BYTES,
+            "bytes_in_row": self.steps * sent * DENSE_BYTES / RANKS,
             "entries_sent": settings.density if settings.method == "sparse" else float(sent > 0),
             "seconds": {part: self.alone * value / 1000 for part, value in parts.items()},
         }  # fmt: skip

@@ -113,6 +113,18 @@ def test_replicas_that_drift_apart_have_times_and_no_result(tmp_path, data, caps
     assert "875" not in (tmp_path / "comparison.csv").read_text()
 
 
+def test_an_overhead_that_no_hook_tells_is_none(tmp_path, data, capsys):
+    methods = ["baseline", "fp16", "bf16", "powersgd"]
+    silent = {"seconds": {"step": 0.02, "compress": 0.0, "decompress": 0.0}}
+    for _, spec in specs_of(methods, 1, "digits", {}):
+        test = {"best": {"accuracy": 0.5}}
+        finish(tmp_path / spec.arm / f"seed{spec.seed}", spec, {"test": test, "exchange": TOLD | silent})
+    assert compared(tmp_path, data, "--methods", *methods) == 0
+    _, baseline, *hooks, _ = capsys.readouterr().out.splitlines()
+    assert baseline.endswith(" 0.0%")
+    assert all(line.endswith(" not told") for line in hooks)
+
+
 def test_the_metric_of_text_is_perplexity(tmp_path, data, capsys):
     ((_, spec),) = specs_of(["topk"], 1, "stdlib_text", {"model": {"name": "gpt"}})
     best = {"loss": 1.5, "perplexity": 4.4817, "accuracy": 0.5}

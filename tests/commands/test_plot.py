@@ -179,6 +179,8 @@ def test_communication_shows_shares_and_exposed_time(tables):
     ]
     widths = [bar.get_width() for bar in times.patches if bar.get_y() + bar.get_height() / 2 == pytest.approx(-0.12)]
     np.testing.assert_allclose(widths, [10, 85, 3, 2])  # forward, backward, update, rest
+    silent = tables.runs[tables.runs["method"] == "bf16"]
+    assert silent[["compress_seconds", "communicate_seconds", "decompress_seconds"]].isna().all().all(), "not 0"
 
 
 def test_without_a_run_that_sends_nothing_no_time_is_called_exposed(tmp_path):

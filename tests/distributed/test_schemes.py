@@ -36,7 +36,14 @@ def exchange_all(rank: int, world: int) -> dict:
             wire = Wire(torch.distributed.group.WORLD)
             into = torch.zeros(N, dtype=dtype)
             refused = scheme.exchange(sent_by(rank, case, dtype, scheme.shared), into, wire)
-            found[name, case, dtype] = into, refused, wire.sent_bytes, wire.sent_messages, wire.messages
+            found[name, case, dtype] = (
+                into,
+                refused,
+                wire.sent_bytes,
+                wire.sent_messages,
+                wire.messages,
+                wire.bytes_in_row,
+            )
     return found
 
 
@@ -149,6 +156,15 @@ def test_messages_in_a_row_are_those_of_the_cost_model(results):
     for name in NAMES:
         waited = max(found[name, "even", torch.float32][4] for found in results)
         assert waited == cost.volume(name, world, N, K / N).messages, name
+
+
+def test_bytes_in_a_row_are_those_of_the_cost_model_on_rank_0(results):
+    world = len(results)
+    for name in NAMES:
+        in_row = [found[name, "even", torch.float32][5] for found in results]
+        slack = 0.15 if name == "oktopk" else 0.01  # parts of ranks are about as large
+        assert in_row[0] == pytest.approx(cost.volume(name, world, N, K / N).in_row, rel=slack, abs=8 * world), name
+        assert name == "oktopk" or in_row[0] == max(in_row), name
 
 
 def test_one_rank_alone_sends_nothing():

@@ -133,24 +133,26 @@ LAPS = {"forward_seconds": 0.25, "backward_seconds": 0.5, "update_seconds": 0.25
 
 
 def test_every_count_of_a_sparse_hook_is_told_under_its_name():
-    """Bytes and entries are of all ranks, messages and seconds of this one; what was counted before is left out."""
-    counted = {"sent_bytes": 40, "sent_entries": 5, "messages": 3}
+    """Bytes and entries are of all ranks, what is in a row and seconds of this one; what was before is left out."""
+    counted = {"sent_bytes": 40, "sent_entries": 5}
     counted |= {"compress_seconds": 1.0, "wire_seconds": 2.0, "decompress_seconds": 4.0}
-    counting = SimpleNamespace(exchange=SimpleNamespace(**dict.fromkeys(counted, 16)))
+    between = SimpleNamespace(messages=16, bytes_in_row=16)
+    counting = SimpleNamespace(exchange=SimpleNamespace(**dict.fromkeys(counted, 16), between=between))
     exchange = exchange_with(counting)
     for name, value in counted.items():
         setattr(counting.exchange, name, 16 + value)
+    between.messages, between.bytes_in_row = 19, 23
     assert record_of(exchange) == LAPS | {
-        "step": 1, "wire_bytes": 80, "entries_sent": 2 * 5 / 2 / 1000, "messages": 3,
+        "step": 1, "wire_bytes": 80, "entries_sent": 2 * 5 / 2 / 1000, "messages": 3, "bytes_in_row": 7,
         "compress_seconds": 1.0, "communicate_seconds": 2.0, "decompress_seconds": 4.0,
     }  # fmt: skip
     assert record_of(exchange)["wire_bytes"] == 0
 
 
 def test_entries_are_those_of_the_ranks_that_compress():
-    counting = SimpleNamespace(exchange=SimpleNamespace(**dict.fromkeys(("sent_bytes", "sent_entries", "messages"), 0)))
-    for name in ("compress_seconds", "wire_seconds", "decompress_seconds"):
-        setattr(counting.exchange, name, 0.0)
+    counted = ("sent_bytes", "sent_entries", "compress_seconds", "wire_seconds", "decompress_seconds")
+    between = SimpleNamespace(messages=0, bytes_in_row=0)
+    counting = SimpleNamespace(exchange=SimpleNamespace(**dict.fromkeys(counted, 0), between=between))
     exchange = exchange_with(counting, ranks=4, ranks_per_node=2)
     counting.exchange.sent_entries = 30
     assert record_of(exchange)["entries_sent"] == 2 * 30 / 2 / 1000
@@ -162,6 +164,6 @@ def test_a_hook_of_pytorch_has_counts_and_no_seconds():
     exchange = exchange_with(counting, method="bf16")
     counting.sent_bytes, counting.sent_entries, counting.messages = 40, 5, 3
     assert record_of(exchange) == LAPS | {
-        "step": 1, "wire_bytes": 80, "entries_sent": 0.005, "messages": 3,
+        "step": 1, "wire_bytes": 80, "entries_sent": 0.005, "messages": 3, "bytes_in_row": 40,
         "compress_seconds": 0.0, "communicate_seconds": 0.0, "decompress_seconds": 0.0,
     }  # fmt: skip

@@ -48,7 +48,8 @@ def draw(tables: Tables) -> Figure:
     ranks = "-".join(str(n) for n in sorted({exchanging["ranks"].min(), exchanging["ranks"].max()}))
     text = (
         f"{ranks} processes. Bytes: of all processes, payload; dashed: dense all-reduce of float32. Times: median step "
-        "of the first process, mean over seeds; thin bars run beside backward; exposed: step minus that of noop."
+        "of the first process, mean over seeds; thin bars run beside backward, and are not told by PyTorch's hooks; "
+        "exposed: step minus that of noop."
     )
     style.caption(figure, tables, text)
     return figure

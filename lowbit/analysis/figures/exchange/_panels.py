@@ -27,7 +27,9 @@ def line_of(row: dict[str, Any]) -> str:
         return row["method"]
     words = [row["compressor"]] + [row[key] for key, plain in _PLAIN.items() if row[key] not in plain]
     if row["compressor"] != "none" and row["feedback"] != "residual":
-        words.append("no feedback" if row["feedback"] == "none" else row["feedback"])
+        words.append("no feedback" if row["feedback"] == "none" else row["feedback"].replace("_", " "))
+    words += [f"nodes of {row['ranks_per_node']}"] if row["ranks_per_node"] > 1 else []
+    words += ["warm-up"] if row["warmup_stages"] else []
     return ", ".join(words + ([] if row["pipeline"] else ["no pipeline"]))
 
 
@@ -52,8 +54,11 @@ def looks(tables: Tables) -> dict[str, dict[str, Any]]:
         plain = line == kind
         place = 0 if kind in _FIXED else free.index(kind)
         marker = _FIXED_MARKS.get(kind) or _MARKS[(place + 3 * (place // len(_HUES))) % len(_MARKS)]
+        before = varied[kind]
         varied[kind] += not plain
-        dash = "solid" if plain else _DASHES[(varied[kind] - 1) % len(_DASHES)]
+        dash = "solid" if plain else _DASHES[before % len(_DASHES)]
+        if not plain and before >= len(_DASHES):
+            marker = _MARKS[before % len(_MARKS)]
         mark = {"marker": marker, "markersize": 5.5, "markeredgewidth": 0.9}
         mark |= {"markeredgecolor": "white" if plain else colour, "markerfacecolor": colour if plain else "white"}
         found[line] = {"color": colour, "linestyle": dash, "linewidth": 1.5, **mark}

@@ -1,19 +1,54 @@
 """Test accuracy against the density that is sent, by compressor, and its difference to the dense baseline.
 
-An arm that exchanges nothing is not shown: its processes train models of their own, and one of them is measured.
+Of text it is perplexity, whose difference is a ratio. An arm that exchanges nothing is not shown: its processes train
+models of their own, and one of them is measured.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lowbit.analysis import style
+from lowbit.analysis.comparisons import percent
 from lowbit.analysis.exchanges import NOTHING
 from lowbit.analysis.figures.exchange import _panels
 from lowbit.analysis.tables import Tables
 
-_MEASURE = "test_accuracy_percent"
-_WIDEST, _MARGIN = 6.0, 1.0
+
+@dataclass(frozen=True)
+class _Quality:
+    """What is shown of a task.
+
+    Args:
+        measure: column of the runs table.
+        label: of its axis.
+        unit: of a difference.
+        widest: difference at the ends of the axis.
+        margin: within which arms are equal.
+        scale: of the axis of the measure.
+        shown: what a difference of the comparisons is on its axis.
+    """
+
+    measure: str
+    label: str
+    unit: str
+    widest: float
+    margin: float
+    scale: str
+    shown: Callable[[float], float]
+
+
+_QUALITIES = {
+    "accuracy": _Quality("test_accuracy_percent", "test accuracy (%)", "points", 6.0, 1.0, "linear", float),
+    "perplexity": _Quality("test_perplexity", "test perplexity", "%", 12.0, 1.0, "log", percent),
+}
+
+
+def _quality(tables: Tables, task: str) -> _Quality:
+    return _QUALITIES[tables.runs.loc[tables.runs["task"] == task, "metric"].iloc[0]]
 
 
 def draw(tables: Tables) -> Figure:
@@ -23,9 +58,10 @@ def draw(tables: Tables) -> Figure:
         places, lines = _places(tables, task)
         _accuracy(accuracy, tables, task, places)
         _differences(differences, tables, task, places)
-        accuracy.set(ylabel="test accuracy (%)")
+        of = _quality(tables, task)
+        accuracy.set(ylabel=of.label)
         accuracy.set_title(task)
-        differences.set(ylabel=f"minus {tables.baseline} (points)")
+        differences.set(ylabel=f"minus {tables.baseline} ({of.unit})")
         differences.set_title("paired by seed")
         for axes in (accuracy, differences):
             ticks = sorted({int(np.floor(x + 0.5)) for x, _ in places.values()})
@@ -34,9 +70,13 @@ def draw(tables: Tables) -> Figure:
             axes.set_xlabel("density, or method")
     shown = dict.fromkeys(line for task in tables.tasks for _, line in _places(tables, task)[0].values())
     _panels.legend(figure, tables, list(shown))
+    margins = dict.fromkeys(
+        f"{of.margin:g} {of.unit.removesuffix('s')}" for of in (_quality(tables, task) for task in tables.tasks)
+    )
     text = (
         f"Left: one dot per seed, means joined; dotted: {tables.baseline}, mean and range. Right: mean with 95 % t "
-        f"interval; shaded: within {_MARGIN:g} point; numbers: beyond the axis. Weights chosen on the validation split."
+        f"interval; shaded: within {' or '.join(margins)}; numbers: beyond the axis. Weights chosen on the validation "
+        "split."
     )
     style.caption(figure, tables, text)
     return figure
@@ -62,33 +102,37 @@ def _places(tables: Tables, task: str) -> tuple[dict[str, tuple[float, str]], di
 
 
 def _accuracy(axes: Axes, tables: Tables, task: str, places: dict[str, tuple[float, str]]) -> None:
-    every = _panels.looks(tables)
-    dense = tables.runs_of(task, tables.baseline)[_MEASURE]
+    every, of = _panels.looks(tables), _quality(tables, task)
+    axes.set_yscale(of.scale)
+    dense = tables.runs_of(task, tables.baseline)[of.measure]
     axes.axhspan(dense.min(), dense.max(), color="0.5", alpha=0.15, linewidth=0)
     axes.axhline(dense.mean(), color="black", linestyle=":", linewidth=1.2)
     means: dict[str, list[tuple[float, float]]] = {}
     for arm, (x, line) in places.items():
-        values = tables.runs_of(task, arm)[_MEASURE]
+        values = tables.runs_of(task, arm)[of.measure]
         axes.plot(np.full(len(values), x), values, **{**every[line], "linestyle": "none", "markersize": 4}, alpha=0.8)
         means.setdefault(line, []).append((x, values.mean()))
     for line, points in means.items():
         axes.plot(*zip(*sorted(points), strict=True), **{**every[line], "marker": ""}, zorder=1)
+    if of.scale == "log":
+        style.plain_log_ticks(axes.yaxis)
 
 
 def _differences(axes: Axes, tables: Tables, task: str, places: dict[str, tuple[float, str]]) -> None:
-    every, table = _panels.looks(tables), tables.comparisons
-    rows = table[(table["task"] == task) & (table["measure"] == _MEASURE) & (table["baseline"] == tables.baseline)]
-    axes.axhspan(-_MARGIN, _MARGIN, color="0.5", alpha=0.15, linewidth=0)
+    every, table, of = _panels.looks(tables), tables.comparisons, _quality(tables, task)
+    rows = table[(table["task"] == task) & (table["measure"] == of.measure) & (table["baseline"] == tables.baseline)]
+    axes.axhspan(-of.margin, of.margin, color="0.5", alpha=0.15, linewidth=0)
     axes.axhline(0, color="black", linestyle=":", linewidth=1.2)
     for row in rows.to_dict("records"):
         if row["arm"] not in places:
             continue
         x, line = places[row["arm"]]
         look = {**every[line], "linestyle": "none"}
-        if abs(row["mean"]) > _WIDEST:
-            axes.annotate(f"{row['mean']:.0f}", (x, np.sign(row["mean"]) * _WIDEST), fontsize=6.5, ha="center",
-                          va="bottom" if row["mean"] < 0 else "top", color=look["color"])  # fmt: skip
+        mean, low, high = (of.shown(row[key]) for key in ("mean", "low_95", "high_95"))
+        if abs(mean) > of.widest:
+            axes.annotate(f"{mean:.0f}", (x, np.sign(mean) * of.widest), fontsize=6.5, ha="center",
+                          va="bottom" if mean < 0 else "top", color=look["color"])  # fmt: skip
             continue
-        axes.plot([x, x], [row["low_95"], row["high_95"]], color=look["color"], linewidth=1.3)
-        axes.plot(x, row["mean"], **look)
-    axes.set_ylim(-_WIDEST, _WIDEST)
+        axes.plot([x, x], [low, high], color=look["color"], linewidth=1.3)
+        axes.plot(x, mean, **look)
+    axes.set_ylim(-of.widest, of.widest)

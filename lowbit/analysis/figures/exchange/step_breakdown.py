@@ -27,6 +27,7 @@ def draw(tables: Tables) -> Figure:
         parts = pd.DataFrame({arm: _milliseconds(tables.runs_of(task, arm)) for arm in arms})
         _stacked(step, parts, _STEP)
         _stacked(exchange, parts, _EXCHANGE)
+        _say_what_is_not_told(exchange, parts)
         if NOTHING in set(tables.runs.loc[tables.runs["task"] == task, "method"]):
             step.axvline(_nothing(tables, task), color="black", linestyle=":", linewidth=1)
         _exposed(exposed, tables, task, arms)
@@ -39,9 +40,9 @@ def draw(tables: Tables) -> Figure:
         step.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=4, fontsize=7, handlelength=1)
         exchange.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=3, fontsize=7, handlelength=1)
     text = (
-        "Rank 0; medians over steps, means over seeds. Dotted: a step that exchanges nothing. PyTorch's hooks do not "
-        "tell their parts. Exposed: difference to that step, dots per seed, mean with 95 % t interval. All arms are "
-        "timed side by side, turn by turn in shuffled order."
+        "Rank 0; medians over steps, means over seeds. Dotted: a step that exchanges nothing. Not told: PyTorch's "
+        "hooks have no clocks for it. Exposed: difference to that step, dots per seed, mean with 95 % t interval. All "
+        "arms are timed side by side, turn by turn in shuffled order."
     )
     style.caption(figure, tables, text)
     return figure
@@ -61,9 +62,17 @@ def _nothing(tables: Tables, task: str) -> float:
 def _stacked(axes: Axes, parts: pd.DataFrame, colours: dict[str, str]) -> None:
     left = np.zeros(parts.shape[1])
     for part, colour in colours.items():
-        width = np.maximum(parts.loc[part].to_numpy(dtype=float), 0)
+        width = np.maximum(parts.loc[part].fillna(0).to_numpy(dtype=float), 0)
         axes.barh(range(len(left)), width, left=left, color=colour, height=0.72, label=part, linewidth=0)
         left += width
+
+
+def _say_what_is_not_told(axes: Axes, parts: pd.DataFrame) -> None:
+    for y, arm in enumerate(parts):
+        if parts.loc[list(_EXCHANGE), arm].isna().any():
+            axes.annotate(
+                "not told", (0, y), xytext=(2, 0), textcoords="offset points", fontsize=6.5, va="center", color="0.4"
+            )
 
 
 def _exposed(axes: Axes, tables: Tables, task: str, arms: tuple[str, ...]) -> None:
