@@ -29,8 +29,8 @@ from lowbit.errors import LostRankError, RankError
 
 PATIENCE_SECONDS = 30.0
 """That ranks wait for one another, beside what the slowest exchange needs on a link."""
-START_SECONDS = 40.0
-"""That they wait for one another at the start, when each imports PyTorch."""
+START_SECONDS = 20.0
+"""For each rank, that they wait for one another at the start, when all import PyTorch."""
 GRACE_SECONDS = 10.0
 """Left to the other ranks once one has failed; a roll call among them takes seven."""
 _START_BYTES = 20_000
@@ -101,7 +101,7 @@ class Group:
         # A file, which does not hang with a rank: where ranks meet, and call the roll.
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="lowbit-ranks-"))
         where["LOWBIT_STORE"] = f"{folder}/store"
-        where["LOWBIT_TIMEOUT"] = str(START_SECONDS + self._seconds(_START_BYTES, rate_bits))
+        where["LOWBIT_TIMEOUT"] = str(START_SECONDS * self._ranks + self._seconds(_START_BYTES, rate_bits))
         for rank, place in enumerate(places):
             own = {"RANK": str(rank), "WORLD_SIZE": str(self._ranks), "LOWBIT_PARENT": str(os.getpid())}
             process = subprocess.Popen(
