@@ -27,6 +27,10 @@ class Extrapolation(Settings):
     )
     densities: Annotated[tuple[float, ...], Several] = Field((0.01, 0.001), description="Fractions sent.")
     assumptions: Assumptions = Field(Assumptions(), description="Of workers and network.")
+    benchmark: Annotated[str, Several] | None = Field(
+        None, description="CSV of your own `benchmark compressors`, for the time of compression; null to assume it."
+    )
+    compressor: str = Field("hggtopk", description="Whose time is taken from the benchmark.")
 
 
 class NetworkStudy(Measurement):

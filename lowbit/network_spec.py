@@ -14,6 +14,9 @@ from lowbit.variant import Count
 
 UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 """Bits a second."""
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+FEWEST_RANKS, MOST_RANKS = 2, 8
+"""On one machine: one alone exchanges nothing."""
 
 
 def bits_of(rate: str) -> float:
@@ -28,12 +31,28 @@ def bits_of(rate: str) -> float:
     return float(match[1]) * UNITS[match[2]]
 
 
-def _checked(rate: str) -> str:
-    bits_of(rate)
-    return rate
+def seconds_of(latency: str) -> float:
+    """Seconds of a text such as 1ms, or of 0.
+
+    Raises:
+        ValueError: for another text.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(us|ms|s)", latency)
+    if not match and latency != "0":
+        raise ValueError(f"{latency!r}: must be a number with us, ms or s, or 0")
+    return float(match[1]) * _SECONDS[match[2]] if match else 0.0
 
 
-Rate = Annotated[str, AfterValidator(_checked)]
+def _checked(by: Callable[[str], float]) -> AfterValidator:
+    def checked(text: str) -> str:
+        by(text)
+        return text
+
+    return AfterValidator(checked)
+
+
+Rate = Annotated[str, _checked(bits_of)]
+Latency = Annotated[str, _checked(seconds_of)]
 
 
 def _demand_unlike(fitted: tuple, held_out: tuple, value: Callable[[Any], float]) -> None:
@@ -48,12 +67,15 @@ def _demand_unlike(fitted: tuple, held_out: tuple, value: Callable[[Any], float]
 
 
 class Links(Settings):
-    """Rates of virtual links, such as 100mbit or 1gbit."""
+    """Rates of virtual links, such as 100mbit or 1gbit, and their latency."""
 
     fitted: Annotated[tuple[Rate, ...], Field(min_length=2)] = Field(
         ("100mbit", "10gbit"), description="Links on which the cost model is fitted."
     )
     held_out: tuple[Rate, ...] = Field(("1gbit",), description="Links that it is held to.")
+    latency: Latency = Field(
+        "0", description="Of a packet from rank to rank on all links, such as 1ms; needs netem in the kernel."
+    )
 
     @model_validator(mode="after")
     def _unlike(self) -> "Links":
@@ -88,7 +110,7 @@ class Measurement(Settings):
 
     links: Links = Field(Links(), description="Links; where there is no right to make any, loopback alone is measured.")
     sizes: Sizes = Field(Sizes(), description="Sizes of gradients.")
-    ranks: Annotated[int, Field(ge=2)] = Field(2, description="Processes.")
+    ranks: Annotated[int, Field(ge=FEWEST_RANKS, le=MOST_RANKS)] = Field(2, description="Processes.")
     density: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="Fraction of entries that is sent.")
     rounds: Count = Field(5, description="Exchanges of each kind.")
     train_steps: Count = Field(10, description="Steps of the dense training run; others have more.")

@@ -366,6 +366,12 @@ def network_extrapolation(wildcards):
     return json.dumps(CONFIG.studies["network"].extrapolation.model_dump(mode="json"), sort_keys=True)
 
 
+def network_benchmark(wildcards):
+    """input function: the user's own benchmark that it takes times from, if there is one."""
+    benchmark = CONFIG.studies["network"].extrapolation.benchmark
+    return [] if benchmark is None else [benchmark]
+
+
 def gpus_of_speed(wildcards):
     """resources function: GPUs of a run that takes times."""
     return compression_run(None, wildcards).gpus

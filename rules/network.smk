@@ -30,6 +30,7 @@ rule netbench:
 rule aggregate_networks:
     input:
         runs=results_of("network"),
+        benchmark=network_benchmark,
     output:
         runs=f"{RESULTS}/tables/network_runs.csv",
         curves=f"{RESULTS}/tables/network_curves.csv",

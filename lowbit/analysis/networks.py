@@ -1,8 +1,8 @@
 """The network study as tables: what was measured, what the cost model says of it, and what it says of other machines.
 
-Latency of a message and time of a byte on the host are fitted to exchanges on the fitted links at the fitted sizes, all
-methods together; everything else is held out. Computing (compression and sums) is what was measured of the same method
-and size on the other fitted links, never in the measurement that is predicted.
+Latency of a message, beside that which links were given, and time of a byte on the host are fitted to exchanges on the
+fitted links at the fitted sizes, all methods together; everything else is held out. Computing (compression and sums) is
+what was measured of the same method and size on the other fitted links, never in the measurement that is predicted.
 """
 
 import json
@@ -21,6 +21,7 @@ from lowbit.errors import UserError
 
 STUDY = "network"
 _START = (2e-4, 2e-9)  # seconds of a message, seconds of a byte: where the search begins
+_MEASURED = "compress_seconds_per_entry, density "  # rows of assumptions that a benchmark gives
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Model:
     """What was fitted.
 
     Args:
-        latency_seconds: of a message, processors included.
+        latency_seconds: of a message, processors included, without the latency that links were given.
         host_seconds_per_byte: of processors for a byte.
         compute: exchanges on the fitted links: link, method, entries and compute_seconds.
     """
@@ -40,7 +41,8 @@ class Model:
     def link(self, row: dict[str, Any]) -> cost.Link:
         """The link of a measurement."""
         rate = math.inf if row["rate_bits"] is None or math.isnan(row["rate_bits"]) else row["rate_bits"]
-        return cost.Link(rate, self.latency_seconds, self.host_seconds_per_byte, int(row["payload_of_packet"]))
+        latency = self.latency_seconds + row["latency_seconds"]
+        return cost.Link(rate, latency, self.host_seconds_per_byte, int(row["payload_of_packet"]))
 
     def compute_seconds(self, link: str, method: str, entries: float) -> float:
         """Of compression and sums, by the nearest size on the other fitted links; on this one where it is the only."""
@@ -152,28 +154,67 @@ def fits_table(model: Model) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["setting", "value", "unit"])
 
 
+def assumed(extrapolation: dict[str, Any]) -> dict[float, Assumptions]:
+    """Density -> what the extrapolation rests on, with the compressor's time from a benchmark if there is one.
+
+    Raises:
+        UserError: when the benchmark has no time of that compressor.
+    """
+    given = Assumptions.model_validate(extrapolation["assumptions"])
+    if extrapolation["benchmark"] is None:
+        return dict.fromkeys(extrapolation["densities"], given)
+    path, name = Path(extrapolation["benchmark"]), extrapolation["compressor"]
+    return {density: given.measured_by(path, name, density) for density in extrapolation["densities"]}
+
+
 def extrapolated_table(extrapolation: dict[str, Any]) -> pd.DataFrame:
     """Seconds of a step of every gradient, number of workers, rate, scheme and density, and of the dense exchange."""
-    assumptions = Assumptions.model_validate(extrapolation["assumptions"])
     rows = []
-    for gradient, entries in sorted(extrapolation["gradients"].items(), key=lambda item: item[1]):
-        for workers in extrapolation["workers"]:
-            for gbit in extrapolation["gbit_per_second"]:
-                dense = assumptions.step_seconds("dense", workers, entries, 1.0, 1e9 * gbit)
-                for scheme in (s for s in cost.SCHEMES if s != "dense"):
-                    limit = assumptions.crossover(scheme, workers, entries, 1e9 * gbit)
-                    for density in extrapolation["densities"]:
+    for density, assumptions in assumed(extrapolation).items():
+        for gradient, entries in extrapolation["gradients"].items():
+            for workers in extrapolation["workers"]:
+                for gbit in extrapolation["gbit_per_second"]:
+                    dense = assumptions.step_seconds("dense", workers, entries, 1.0, 1e9 * gbit)
+                    for scheme in (s for s in cost.SCHEMES if s != "dense"):
+                        limit = assumptions.crossover(scheme, workers, entries, 1e9 * gbit)
                         step = assumptions.step_seconds(scheme, workers, entries, density, 1e9 * gbit)
                         rows.append((gradient, entries, workers, gbit, scheme, density, step, dense, limit))
     columns = ["gradient", "entries", "workers", "gbit", "scheme", "density", "seconds", "dense_seconds", "crossover"]
-    return pd.DataFrame(rows, columns=columns).assign(times_faster=lambda t: t["dense_seconds"] / t["seconds"])
+    table = pd.DataFrame(rows, columns=columns).assign(times_faster=lambda t: t["dense_seconds"] / t["seconds"])
+    return table.sort_values("entries", kind="stable", ignore_index=True)
 
 
 def assumptions_table(extrapolation: dict[str, Any]) -> pd.DataFrame:
-    """What the extrapolation rests on, in words."""
-    fields = Assumptions.model_fields
-    rows = [(name, value, fields[name].description) for name, value in extrapolation["assumptions"].items()]
-    return pd.DataFrame(rows, columns=["setting", "value", "measure"])
+    """What the extrapolation rests on, in words, and whence: `assumed`, or the file and compressor."""
+    fields, path = Assumptions.model_fields, extrapolation["benchmark"]
+    replaced = {"compress_bytes", "compress_seconds_per_entry"} if path is not None else set()
+    rows = [
+        (name, value, fields[name].description, "assumed")
+        for name, value in extrapolation["assumptions"].items()
+        if name not in replaced
+    ]
+    if path is not None:
+        text, source = "Measured: seconds to compress an entry.", f"{path}: {extrapolation['compressor']}"
+        rows += [
+            (f"{_MEASURED}{density:g}", a.compress_seconds_per_entry, text, source)
+            for density, a in assumed(extrapolation).items()
+        ]
+    return pd.DataFrame(rows, columns=["setting", "value", "measure", "source"])
+
+
+def compression(assumptions: pd.DataFrame) -> str:
+    """Whether anything is measured, in words: what compressing an entry takes, and whence that is known."""
+    settings = assumptions.set_index("setting")
+    values = settings["value"].astype(float)
+    measured = settings[settings.index.str.startswith(_MEASURED)]
+    if not len(measured):
+        each = values["compress_seconds_per_entry"] or values["compress_bytes"] / values["memory_bytes_per_second"]
+        return f"Nothing here is measured: {1e12 * each:.3g} ps to compress an entry are assumed too."
+    times = [f"{1e12 * values[name]:.3g} ps at {name.removeprefix(_MEASURED)}" for name in measured.index]
+    return (
+        f"Measured is what it takes to compress an entry, {', '.join(times)}, by {measured['source'].iloc[0]}; nothing "
+        "else is."
+    )
 
 
 def crossovers_table(extrapolation: dict[str, Any]) -> pd.DataFrame:

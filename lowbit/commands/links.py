@@ -19,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure the links that are not kept from an interrupted run, and write the run folder."""
+    """Measure the links that are not kept from an interrupted run, and write the run folder.
+
+    Raises:
+        UserError: for links that this kernel cannot make, or when a rank is lost.
+    """
     import os
 
     import torch
@@ -34,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from lowbit.pieces import measured, publish
     from lowbit.train.machine import processor
 
-    spec, why = spec_of(NetworkSpec, args.spec), links.why_loopback()
+    spec = spec_of(NetworkSpec, args.spec)
+    why = links.why_loopback(spec)
     print(header(spec.threads))
     if why:
         print(f"loopback only: {why}")

@@ -5,8 +5,8 @@
   python -m lowbit netbench --train 60 --seeds 3 --rates 100mbit --trace results/traces_of_steps
 
 Ranks run in network namespaces joined by virtual links (iproute2), shaped by tc; that needs root or CAP_NET_ADMIN and
-CAP_SYS_ADMIN. Without, they talk over loopback, as fast as it goes, and no bytes are counted. Namespaces and links go
-with this process, however it ends.
+CAP_SYS_ADMIN, and --latency the kernel's netem. Without, they talk over loopback, as fast as it goes, and no bytes are
+counted. Namespaces and links go with this process, however it ends.
 
 `payload` is what the exchanges say they send, `framed` what that should be with the headers of messages and packets
 and with acknowledgements, `counted` what the kernel has counted at the interfaces. `exposed` is what an exchange adds
@@ -19,18 +19,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lowbit.network_spec import UNITS, bits_of
+from lowbit.network_spec import FEWEST_RANKS, MOST_RANKS, UNITS, bits_of, seconds_of
 
 if TYPE_CHECKING:
     from lowbit.distributed.netbench import Group
 
-_DEFAULTS = {"ranks_per_node": 1, "rates": (1e8, 1e9, 1e10), "numel": 1_000_000, "rounds": 5, "seeds": 1}
+_DEFAULTS = {"ranks_per_node": 1, "rates": (1e8, 1e9, 1e10), "latency": 0.0, "numel": 1_000_000}
+_DEFAULTS |= {"rounds": 5, "seeds": 1}
 """Of options that are refused where they would have no effect."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to measure."""
-    parser.add_argument("--ranks", type=_count, default=2, help="processes (default: 2)")
+    parser.add_argument("--ranks", type=_ranks, default=2, help="processes, 2 to 8 (default: 2)")
     parser.add_argument(
         "--ranks-per-node", type=_count, metavar="N", help="dense mean among so many first (default: 1)"
     )
@@ -39,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=lambda text: tuple(rate_of(part) for part in text.split(",")),
         metavar="RATE,...",
         help="of the links: numbers with kbit, mbit or gbit, or unlimited (default: 100mbit,1gbit,10gbit)",
+    )
+    parser.add_argument(
+        "--latency", type=_seconds, help="of a packet from rank to rank, such as 1ms; needs netem (default: 0)"
     )
     parser.add_argument("--numel", type=_count, help="entries of the gradient (default: 1000000)")
     parser.add_argument("--density", type=_fraction, default=0.01, help="fraction of entries sent (default: 0.01)")
@@ -58,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
     """Print a table as it grows, and write the CSV at the end.
 
     Raises:
-        UserError: for an option that would have no effect, or ranks that do not fill nodes.
+        UserError: for an option that would have no effect, ranks that do not fill nodes, links that this kernel cannot
+            make, or a rank that is lost.
     """
     from lowbit.atomic import write_text
     from lowbit.distributed import namespaces
@@ -71,12 +76,14 @@ def run(args: argparse.Namespace) -> int:
     if args.ranks % args.ranks_per_node:
         raise UserError(f"--ranks-per-node {args.ranks_per_node}: must divide --ranks {args.ranks}")
     why = "asked for" if args.loopback else namespaces.what_is_missing()
+    if not why:
+        namespaces.demand_latency(args.latency)
     if why:
         print(f"loopback only, links of no set rate, no bytes counted: {why}")
     lines = ["benchmark,case,metric,value,unit"]
     try:
         with contextlib.ExitStack() as stack:
-            group = Group(stack, args.ranks, loopback=bool(why))
+            group = Group(stack, args.ranks, loopback=bool(why), latency_seconds=args.latency)
             for rate in (None,) if why else args.rates:
                 link = "loopback" if why else named(rate)
                 for case, metric, value, unit in (_training if args.train else _exchanges)(args, group, rate, link):
@@ -101,7 +108,7 @@ def demand_effective(args: argparse.Namespace) -> None:
         names = ("ranks_per_node", "numel", "rounds")
         reasons = dict.fromkeys(names, "is for exchanges alone, and has no effect on training; leave it or --train out")
     if args.loopback:
-        reasons["rates"] = "loopback is as fast as it goes; leave it or --loopback out"
+        reasons |= dict.fromkeys(("rates", "latency"), "loopback is as fast as it goes; leave it or --loopback out")
     for name, why in reasons.items():
         if getattr(args, name) is not None:
             raise UserError(f"--{name.replace('_', '-')}: {why}")
@@ -217,6 +224,20 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 1 on")
     return int(text)
+
+
+def _ranks(text: str) -> int:
+    if not text.isdecimal() or not FEWEST_RANKS <= int(text) <= MOST_RANKS:
+        why = "one alone exchanges nothing" if text == "1" else "that one machine can be asked to run"
+        raise argparse.ArgumentTypeError(f"{text!r}: must be {FEWEST_RANKS} to {MOST_RANKS} processes; {why}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _fraction(text: str) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from lowbit.distributed import namespaces, tracing
 from lowbit.distributed.measurements import Measured, cases, trainings
 from lowbit.distributed.netbench import Group
-from lowbit.network_spec import NetworkSpec, bits_of
+from lowbit.network_spec import NetworkSpec, bits_of, seconds_of
 from lowbit.pieces import Pieces, Record
 
 LOOPBACK = "loopback"
@@ -28,7 +28,7 @@ def pieces(spec: NetworkSpec, why_loopback: str, traces: Path, stack: ExitStack)
         stack: ends the processes when it is closed.
     """
     links = (LOOPBACK,) if why_loopback else (*spec.links.fitted, *spec.links.held_out)
-    group = Group(stack, spec.ranks, loopback=bool(why_loopback))
+    group = Group(stack, spec.ranks, loopback=bool(why_loopback), latency_seconds=seconds_of(spec.links.latency))
     return {link: partial(_measured, group, spec, link, traces if link == links[0] else None) for link in links}
 
 
@@ -36,6 +36,7 @@ def _measured(group: Group, spec: NetworkSpec, link: str, traces: Path | None) -
     rate = None if link == LOOPBACK else bits_of(link)
     place = {"link": link, "rate_bits": rate, "ranks": spec.ranks, "density": spec.density}
     place["held_out_link"] = link in spec.links.held_out
+    place["latency_seconds"] = 0.0 if rate is None else seconds_of(spec.links.latency)
     sizes = (*spec.sizes.fitted, *spec.sizes.held_out)
     rounds = {n: min(6 * spec.rounds, spec.rounds * max(sizes) // n) for n in sizes}  # small ones vary more
     asked = [c for n in sizes for c in cases(n, spec.density, rounds[n])]
@@ -80,6 +81,12 @@ def _measured(group: Group, spec: NetworkSpec, link: str, traces: Path | None) -
             }
 
 
-def why_loopback() -> str:
-    """Why no links can be made here; empty where they can."""
-    return namespaces.what_is_missing()
+def why_loopback(spec: NetworkSpec) -> str:
+    """Why no links can be made here; empty where they can.
+
+    Raises:
+        UserError: when they can, but not with the latency that is asked for.
+    """
+    if not (why := namespaces.what_is_missing()):
+        namespaces.demand_latency(seconds_of(spec.links.latency))
+    return why

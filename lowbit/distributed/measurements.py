@@ -39,6 +39,16 @@ class Case:
             return f"dense {self.dense_dtype}"
         return f"{self.compressor} {self.density:g} {self.scheme}"
 
+    @property
+    def title(self) -> str:
+        """For messages."""
+        return f"exchange {self.name} of {self.numel} entries"
+
+    @property
+    def bytes_at_most(self) -> float:
+        """Of a message, with any scheme and density."""
+        return 8.0 * self.numel
+
 
 @dataclass(frozen=True)
 class Traffic:
@@ -125,6 +135,16 @@ class Training:
         if self.hook in _PYTORCH:
             return self.hook
         return f"{self.hook} {self.density:g}{'' if self.pipeline else ' waits'}"
+
+    @property
+    def title(self) -> str:
+        """For messages."""
+        return f"training {self.name}"
+
+    @property
+    def bytes_at_most(self) -> float:
+        """Of all messages of one rank to another in a step, with any hook."""
+        return 8.0 * (64 + self.width + 10 + 2) * self.width
 
 
 @dataclass(frozen=True)

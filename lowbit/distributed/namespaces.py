@@ -1,11 +1,12 @@
 """A network inside this machine: one namespace a rank, joined by a bridge, every link of a set rate.
 
-    rank r: eth0 10.77.0.(r + 1)  --veth, tbf both ways--  bridge
+    rank r: eth0 10.77.0.(r + 1)  --veth, tbf both ways, netem on the way to the bridge--  bridge
 
 A namespace lives as long as a process in it: here a `cat` that reads a pipe of this process. When this process ends,
 even by kill -9, the pipes close, and namespaces, links and bridge are gone with them. Nothing is written outside.
 
-Needs `ip`, `tc`, `unshare`, `nsenter`, and root or CAP_SYS_ADMIN and CAP_NET_ADMIN.
+Needs `ip`, `tc`, `unshare`, `nsenter`, and root or CAP_SYS_ADMIN and CAP_NET_ADMIN; for a set latency also the kernel's
+`netem`. Packets are cut to size before they are delayed, and wait in the delay's queue until the rate lets them go.
 """
 
 import shutil
@@ -23,6 +24,10 @@ INTERFACE = "eth0"
 _INSTEAD = "measure on loopback alone: python -m lowbit netbench --loopback"
 _BURST_SECONDS = 0.00055
 _MERGED_BYTES = 65536
+_QUEUE_SECONDS = 0.1
+"""Of the rate, that wait before packets are dropped."""
+_PACKETS = 100_000
+"""That wait where there is no rate."""
 _PAIR = "ip link add probe0 type veth peer name probe1"
 _NEEDED = (
     ("no right to make network namespaces", "true"),
@@ -35,6 +40,7 @@ _NEEDED = (
     ("no right to enter network namespaces", "nsenter --target $$ --net true"),
 )
 """Why not, and what then fails."""
+_DELAYED = f"{_PAIR} && tc qdisc add dev probe0 root netem delay 1ms"
 
 
 def what_is_missing() -> str:
@@ -42,6 +48,19 @@ def what_is_missing() -> str:
     if absent := [tool for tool in _TOOLS if shutil.which(tool) is None]:
         return f"{', '.join(absent)} not found (packages iproute2 and util-linux)"
     return next((f"{why} ({said})" for why, command in _NEEDED if (said := _fault(command))), "")
+
+
+def demand_latency(seconds: float) -> None:
+    """Try whether links can have a latency, if they are to have one.
+
+    Raises:
+        UserError: when they cannot, with what to do.
+    """
+    if seconds and (said := _fault(_DELAYED)):
+        raise UserError(
+            f"a latency of {1e3 * seconds:g} ms on links: needs netem, which this kernel does not have ({said}); load "
+            "it (modprobe sch_netem), or leave the latency at 0: then links have a rate alone"
+        )
 
 
 def _fault(command: str) -> str:
@@ -67,21 +86,36 @@ class Network:
     hub: list[str]
     places: list[list[str]]
 
-    def shape(self, rate_bits: float | None) -> None:
-        """Set the rate of every link in each direction.
+    def shape(self, rate_bits: float | None, latency_seconds: float = 0.0) -> None:
+        """Set the rate of every link in each direction, and what a packet is delayed from one rank to another.
 
         Args:
             rate_bits: a second; None for as fast as it goes.
+            latency_seconds: of a packet, one way.
 
         Raises:
             UserError: when a tool fails, with its message.
         """
-        how = "noqueue"
-        if rate_bits is not None:
-            how = f"tbf rate {rate_bits:.0f}bit burst {_burst(rate_bits)}b latency 100ms"
         for rank, place in enumerate(self.places):
-            _run(self.hub, f"tc qdisc replace dev port{rank} root {how}")
-            _run(place, f"tc qdisc replace dev {INTERFACE} root {how}")
+            for command in rules(f"port{rank}", rate_bits):
+                _run(self.hub, command)
+            for command in rules(INTERFACE, rate_bits, latency_seconds):
+                _run(place, command)
+
+
+def rules(device: str, rate_bits: float | None, latency_seconds: float = 0.0) -> list[str]:
+    """Commands that set how a device sends, whatever its rate was; none takes a latency away again."""
+    replace = f"tc qdisc replace dev {device}"
+    waiting = _PACKETS
+    if rate_bits is not None:
+        waiting = max(1000, int(rate_bits / 8 * (latency_seconds + _QUEUE_SECONDS) / PAYLOAD_OF_PACKET))
+    delay = f"netem delay {1e6 * latency_seconds:.0f}us limit {waiting}"
+    if rate_bits is None:
+        return [f"{replace} root {delay if latency_seconds else 'noqueue'}"]
+    rate = f"tbf rate {rate_bits:.0f}bit burst {_burst(rate_bits)}b latency {1e3 * _QUEUE_SECONDS:.0f}ms"
+    if not latency_seconds:
+        return [f"{replace} root {rate}"]
+    return [f"{replace} root handle 1: {rate}", f"{replace} parent 1:1 handle 10: {delay}"]
 
 
 @contextmanager

@@ -30,6 +30,7 @@ class Fake:
 
     Args:
         latency: seconds of a message.
+        of_links: seconds of a packet that links were given.
         host: seconds of a byte.
         noop: seconds of a step without exchange.
         held_out: factor on all times of the link that is held out.
@@ -38,6 +39,7 @@ class Fake:
     """
 
     latency: float = 3e-4
+    of_links: float = 0.0
     host: float = 3e-9
     noop: float = 0.02
     held_out: float = 1.0
@@ -71,12 +73,12 @@ class Fake:
     def _nothing(self, link: str, rate: float | None) -> dict:
         return {"link": link, "rate_bits": rate, "ranks": 2, "density": 0.01, "payload_bytes": 0.0, "messages": 0.0,
                 "messages_in_row": 0.0, "framed_bytes": 0.0, "counted_bytes": None if rate is None else 0.0,
-                "payload_of_packet": 1448}  # fmt: skip
+                "payload_of_packet": 1448, "latency_seconds": self.of_links}  # fmt: skip
 
     def _exchange(self, link: str, rate: float | None, method: str, size: int) -> dict:
         scheme, width, computing = METHODS[method]
         volume = cost.volume(scheme, 2, size, 0.01 if scheme != "dense" else 1.0, width)
-        ways = cost.Link(rate or float("inf"), self.latency, self.host)
+        ways = cost.Link(rate or float("inf"), self.latency + self.of_links, self.host)
         seconds = cost.exchange_seconds(volume, ways, computing * size) * (self.held_out if link == "1gbit" else 1.0)
         payload, messages = 2 * volume.sent, 2 * SENT[scheme]
         framed = cost.framed_bytes(payload, messages)

@@ -14,12 +14,12 @@ from lowbit.errors import UserError
 NAMES = figures.available("network")
 
 
-def aggregated(root, fake):
+def aggregated(root, fake, **extrapolation):
     fake.write(root)
     run(
         Namespace(
             results=root,
-            extrapolation=json.dumps(EXTRAPOLATION),
+            extrapolation=json.dumps(EXTRAPOLATION | extrapolation),
             verdicts=root / "verdicts/network.json",
             tables=root / "tables",
         )
@@ -38,6 +38,13 @@ def test_the_fit_finds_the_law(whole):
     assert fits["host, for a byte"] == pytest.approx(3e-9, rel=1e-3)
     assert whole.runs["apart_percent"].abs().max() < 0.5
     assert set(whole.runs.loc[whole.runs["held_out"], "kind"]) == {"exchange", "training"}
+
+
+def test_the_latency_that_links_were_given_is_not_fitted(tmp_path):
+    content = aggregated(tmp_path, Fake(of_links=0.005))
+    fits = content.further["fits"].set_index("setting")["value"]
+    assert fits["latency of a message"] == pytest.approx(3e-4, rel=1e-3)
+    assert content.runs["apart_percent"].abs().max() < 0.5
 
 
 def test_a_step_waits_for_messages_in_a_row_however_many_are_sent(tmp_path):
@@ -74,11 +81,12 @@ def outcomes(content):
 def test_what_is_predicted_and_counted_is_supported(whole):
     found = outcomes(whole)
     assert {key: record["verdict"] for key, record in found.items()} == dict.fromkeys(
-        ("framed_bytes", "exchange_seconds", "step_seconds"), verdicts.SUPPORTED
+        ("framed_bytes", "framed_step_bytes", "exchange_seconds", "step_seconds"), verdicts.SUPPORTED
     )
     assert found["exchange_seconds"]["n"] == 6 * (3 + 2)  # all of the held-out link, one size of the others
     assert found["step_seconds"]["n"] == 3 * 3  # with an exchange, on every link
     assert found["framed_bytes"]["n"] == 6 * 9
+    assert found["framed_step_bytes"]["n"] == 3 * 3
 
 
 def test_a_link_that_does_not_follow_the_law_refutes_it(tmp_path):
@@ -86,7 +94,7 @@ def test_a_link_that_does_not_follow_the_law_refutes_it(tmp_path):
     assert found["exchange_seconds"]["verdict"] in (verdicts.REFUTED, verdicts.INCONCLUSIVE)
     assert found["step_seconds"]["verdict"] in (verdicts.REFUTED, verdicts.INCONCLUSIVE)
     assert "on 1gbit" in found["step_seconds"]["note"]
-    assert found["framed_bytes"]["verdict"] == verdicts.REFUTED
+    assert found["framed_bytes"]["verdict"] == found["framed_step_bytes"]["verdict"] == verdicts.REFUTED
     assert "on 1gbit" in found["exchange_seconds"]["note"]
 
 
@@ -130,6 +138,32 @@ def test_figures_say_what_is_measured_and_what_is_assumed(whole):
     assert "8192 tokens a worker" in words["when_it_pays"]
     assert "Nothing here is measured" in words["when_it_pays"]
     assert "Nothing here is measured" in words["crossover"]
+
+
+def test_a_benchmark_of_ones_own_replaces_what_is_assumed(whole, tmp_path):
+    path = tmp_path / "mine.csv"
+    rows = [f"compressors,topk n=1000000 density={density} input=normal device=cuda,milliseconds,{value},ms"
+            for density, value in ((0.01, 4.0), (0.001, 3.0))]  # fmt: skip
+    path.write_text("\n".join(["benchmark,case,metric,value,unit", *rows]))
+    content = aggregated(tmp_path / "root", Fake(), benchmark=str(path), compressor="topk")
+    table = content.further["assumptions"].set_index("setting")
+    measured = table[table["source"] != "assumed"]
+    assert measured["value"].astype(float).to_dict() == pytest.approx(
+        {"compress_seconds_per_entry, density 0.01": 4e-9, "compress_seconds_per_entry, density 0.001": 3e-9}
+    )
+    assert set(measured["source"]) == {f"{path}: topk"}
+    assert "compress_bytes" not in table.index, "it is not used"
+    assert set(whole.further["assumptions"]["source"]) == {"assumed"}
+    keys = ["gradient", "workers", "gbit", "scheme", "density"]
+    before, after = (each.curves.set_index(keys)["seconds"] for each in (whole, content))
+    for density, seconds in ((0.01, 4e-9), (0.001, 3e-9)):
+        place = ("GPT-2 medium", 8, 10, "oktopk", density)
+        assert after[place] - before[place] == pytest.approx(355e6 * (seconds - 16 / 2e12), rel=1e-6)
+    for name in ("when_it_pays", "crossover"):
+        words = said(drawn("network", name, content))
+        assert "Measured is what it takes to compress an entry, 4e+03 ps at 0.01, 3e+03 ps at 0.001, by" in words
+        assert "mine.csv: topk; nothing else is" in words
+        assert "Nothing here is measured" not in words
 
 
 def test_the_map_agrees_with_the_command(whole):

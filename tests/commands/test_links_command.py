@@ -3,6 +3,7 @@
 import inspect
 import json
 import sys
+from contextlib import ExitStack
 
 import pytest
 from pydantic import ValidationError
@@ -10,8 +11,9 @@ from pydantic import ValidationError
 from lowbit import catalog
 from lowbit.__main__ import main
 from lowbit.compressors import make
-from lowbit.distributed import links
-from lowbit.distributed.measurements import Case, cases, trainings
+from lowbit.distributed import links, namespaces
+from lowbit.distributed.measurements import Case, Measured, Traffic, cases, trainings
+from lowbit.errors import UserError
 from lowbit.network_spec import Links, NetworkSpec, Sizes
 
 
@@ -32,7 +34,7 @@ def test_a_run_that_is_killed_while_it_is_published_goes_on(tmp_path, monkeypatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(links, "pieces", pieces)
-    monkeypatch.setattr(links, "why_loopback", lambda: "")
+    monkeypatch.setattr(links, "why_loopback", lambda spec: "")
     command = ["links", "--spec", "{}", "--folder", str(tmp_path)]
     with monkeypatch.context() as patched:
         patched.setattr("lowbit.pieces.publish", killed)
@@ -65,6 +67,27 @@ def test_code_of_all_that_is_measured_is_part_of_the_fingerprint(monkeypatch):
     assert {root for root in roots if not root.startswith("distributed/")} == wanted
 
 
+def test_records_know_the_latency_of_their_links(monkeypatch, tmp_path):
+    spec = NetworkSpec.model_validate({"links": {"latency": "2ms"}})
+    monkeypatch.setattr(namespaces, "what_is_missing", lambda: "")
+    monkeypatch.setattr(namespaces, "_fault", lambda command: "no netem")
+    with pytest.raises(UserError, match="a latency of 2 ms on links: needs netem"):
+        links.why_loopback(spec)
+    asked = []
+
+    def measure(group, jobs, rate):
+        asked.append((group._latency, rate))
+        case = next(job for job in jobs if isinstance(job, Case))
+        yield Measured(case, 0.1, 0.0, 0.0, Traffic(1.0, 1.0, 1.0, None, 1448))
+
+    monkeypatch.setattr(links.Group, "measure", measure)
+    for why, told in (("", (0.002, 1e8)), ("no right", (0.002, None))):
+        with ExitStack() as stack:
+            piece = next(iter(links.pieces(spec, why, tmp_path, stack).values()))
+            assert [record["latency_seconds"] for record in piece()] == [0.0 if why else 0.002]
+        assert asked.pop() == told
+
+
 @pytest.mark.parametrize(
     ("model", "given", "message"),
     [
@@ -73,6 +96,9 @@ def test_code_of_all_that_is_measured_is_part_of_the_fingerprint(monkeypatch):
         (Links, {"held_out": ["0.1gbit"]}, "0.1gbit, which is 100mbit, is fitted and again held out"),
         (Links, {"held_out": ["1gbit", "1000mbit"]}, "1000mbit, which is 1gbit, is held out and again held out"),
         (Links, {"fitted": ["1gbit"]}, "at least 2 items"),
+        (Links, {"latency": "1 minute"}, "'1 minute': must be a number with us, ms or s, or 0"),
+        (NetworkSpec, {"ranks": 1}, "greater than or equal to 2"),
+        (NetworkSpec, {"ranks": 9}, "less than or equal to 8"),
         (Sizes, {"held_out": [100_000]}, "100000 is fitted and again held out"),
         (Sizes, {"fitted": [1000, 1000]}, "1000 is fitted and again fitted"),
     ],

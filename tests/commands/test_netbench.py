@@ -16,7 +16,8 @@ from lowbit.distributed import namespaces
 from lowbit.distributed.measurements import PHASES, Traffic, Trained, cases
 from lowbit.distributed.netbench import Group
 
-CASES = ["dense float32", "dense bfloat16", "hggtopk 0.2 allgather", "hggtopk 0.2 gtopk"]
+SPARSE = ("hggtopk 0.2 allgather", "hggtopk 0.2 gtopk", "hggtopk 0.2 oktopk", "randomkec 0.2 shared")
+CASES = ["dense float32", "dense bfloat16", *SPARSE]
 
 
 @pytest.fixture
@@ -43,7 +44,9 @@ def test_the_kernel_counts_what_is_said_and_nothing_stays_behind(started):
             assert wire < counted, line
             assert framed == pytest.approx(counted, rel=0.05), line
         sizes = [float(line[37:].split()[3]) for line in lines[2:]]
-        assert sizes == [2 * 4 * 200_000, 2 * 2 * 200_000, 2 * 8 * 40_000, 2 * 8 * 40_000]
+        assert sizes[:4] == [2 * 4 * 200_000, 2 * 2 * 200_000, 2 * 8 * 40_000, 2 * 8 * 40_000]
+        assert sizes[4] == pytest.approx(2 * 8 * 40_000, rel=0.1)  # as many as estimates let through, and counts
+        assert sizes[5] == 2 * 4 * 40_000
     family = psutil.Process(started.pid).children(recursive=True)
     assert len(family) >= 2
     started.kill()
@@ -84,12 +87,36 @@ def test_training_on_loopback(tmp_path, capsys):
         (["--train", "2", "--rounds", "10"], "--rounds: is for exchanges alone"),
         (["--train", "2", "--ranks-per-node", "2"], "--ranks-per-node: is for exchanges alone"),
         (["--loopback", "--rates", "1gbit"], "--rates: loopback is as fast as it goes"),
+        (["--loopback", "--latency", "1ms"], "--latency: loopback is as fast as it goes"),
         (["--ranks-per-node", "3"], "--ranks-per-node 3: must divide --ranks 2"),
     ],
 )
 def test_options_without_effect_are_refused(arguments, said, capsys):
     assert main(["netbench", *arguments]) != 0
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--ranks", "1"], "'1': must be 2 to 8 processes; one alone exchanges nothing"),
+        (["--ranks", "9"], "'9': must be 2 to 8 processes"),
+        (["--ranks", "255"], "'255': must be 2 to 8 processes"),
+        (["--latency", "fast"], "'fast': must be a number with us, ms or s, or 0"),
+    ],
+)
+def test_values_that_no_measurement_has_are_refused(arguments, said, capsys):
+    with pytest.raises(SystemExit):
+        main(["netbench", "--loopback", *arguments])
+    assert said in capsys.readouterr().err
+
+
+def test_a_latency_that_the_kernel_cannot_make_starts_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(namespaces, "what_is_missing", lambda: "")
+    monkeypatch.setattr(namespaces, "_fault", lambda command: "Error: Specified qdisc kind is unknown.")
+    monkeypatch.setattr(Group, "measure", lambda *_: pytest.fail("measured"))
+    assert main(["netbench", "--latency", "500us"]) != 0
+    assert "a latency of 0.5 ms on links: needs netem, which this kernel does not have" in capsys.readouterr().err
 
 
 def test_every_run_is_timed_to_its_first_crossing_of_the_goal(monkeypatch, tmp_path, capsys):
@@ -113,19 +140,25 @@ def test_every_run_is_timed_to_its_first_crossing_of_the_goal(monkeypatch, tmp_p
     assert ("loopback bf16", "to_goal") not in found
 
 
-def test_one_group_does_several_measurements_and_waits_as_the_cost_model_says():
-    families = []
+def test_one_group_does_several_measurements_and_waits_and_frames_as_the_cost_model_says():
+    families, small = [], {}
+    loopback = bool(namespaces.what_is_missing())
     with ExitStack() as stack:
-        group = Group(stack, 3, loopback=True)
+        group = Group(stack, 3, loopback=loopback)
         assert not group._processes, "nothing is started before it is needed"
         for numel in (3000, 6000):
-            for found in group.measure(cases(numel, 0.1, 2), None):
-                asked = cost.volume(found.case.scheme, 3, numel, 0.1)
+            for found in group.measure(cases(numel, 0.2, 10), None if loopback else 5e8):
+                asked = cost.volume(found.case.scheme, 3, numel, 0.2)
                 assert found.traffic.messages_in_row == asked.messages, found.case.name
+                small[numel, found.case.name] = found.traffic
             families.append([process.pid for process in group._processes])
     assert len(families[0]) == 3
     assert families[0] == families[1]
     assert not any(map(psutil.pid_exists, families[0]))
+    for name in () if loopback else ("dense bfloat16", "hggtopk 0.2 oktopk", "randomkec 0.2 shared"):
+        traffic = small[6000, name]
+        assert cost.MESSAGE_BYTES * traffic.messages > 0.1 * traffic.counted_bytes, "a good part is not payload"
+        assert traffic.framed_bytes == pytest.approx(traffic.counted_bytes, rel=0.05), name
 
 
 def test_links_have_their_rate_before_anything_is_measured(monkeypatch):
@@ -133,14 +166,14 @@ def test_links_have_their_rate_before_anything_is_measured(monkeypatch):
     numbers = dict.fromkeys(("wire_bytes", "messages", "messages_in_row", "counted_bytes"), 1)
     told = {"seconds": [0.1], "compress": [0.1], "decompress": [0.1], **numbers}
     with ExitStack() as stack:
-        group = Group(stack, 2, loopback=True)
+        group = Group(stack, 2, loopback=True, latency_seconds=0.001)
         group._processes = [object()]  # as if they had been started
-        group._network = SimpleNamespace(shape=done.append)
-        monkeypatch.setattr(group, "_told", lambda job: done.append(job) or [told] * 2)
+        group._network = SimpleNamespace(shape=lambda *link: done.append(link))
+        monkeypatch.setattr(group, "_told", lambda job, rate: done.append(job) or [told] * 2)
         asked = cases(10, 0.1, 1)[:1]
         for rate in (1e8, 1e10):
             assert len(list(group.measure(asked, rate))) == 1
-    assert done == [1e8, *asked, 1e10, *asked]
+    assert done == [(1e8, 0.001), *asked, (1e10, 0.001), *asked]
 
 
 def test_rates():

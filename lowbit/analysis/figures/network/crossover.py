@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lowbit.analysis import style
+from lowbit.analysis.networks import compression
 from lowbit.analysis.tables import Tables
 
 _COLOURS = {"allgather": "#D55E00", "shared": "#009E73", "gtopk": "#0072B2", "oktopk": "#CC79A7"}
@@ -41,6 +42,7 @@ def draw(tables: Tables) -> Figure:
     style.note(
         figure,
         "By bytes of the smallest gradient: allgather 1/P, oktopk 1/2, gtopk (P-1)/(2 P log2 P), shared 1. By time: "
-        f"against the dense exchange of the assumptions; lines at {_NEVER:g} never. Nothing here is measured.",
+        f"against the dense exchange of the assumptions; lines at {_NEVER:g} never. "
+        + compression(tables.further["assumptions"]),
     )
     return figure

@@ -10,6 +10,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from lowbit.analysis import style
+from lowbit.analysis.networks import compression
 from lowbit.analysis.tables import Tables
 
 _LETTERS = {"allgather": "a", "shared": "s", "gtopk": "g", "oktopk": "o"}
@@ -31,14 +32,13 @@ def draw(tables: Tables) -> Figure:
             axes[i, j].set_title(f"{gradient}, density {density:g}")
             axes[i, j].set_xlabel("link, Gb/s" if i == len(gradients) - 1 else "")
             axes[i, j].set_ylabel("workers" if j == 0 else "")
-    settings = tables.further["assumptions"].set_index("setting")["value"]
-    times = settings.astype(float)
-    each = times["compress_seconds_per_entry"] or times["compress_bytes"] / times["memory_bytes_per_second"]
+    times = tables.further["assumptions"].set_index("setting")["value"].astype(float)
+    measured = compression(tables.further["assumptions"])
     letters = ", ".join(f"{letter} {scheme}" for scheme, letter in _LETTERS.items() if scheme in _CHOSEN)
     text = (
         f"Times faster than the dense exchange; blue: compression pays, red: it costs. The letter is the best scheme: "
-        f"{letters}. Nothing here is measured. Assumed: {times['tokens']:g} tokens a worker and step at "
-        f"{times['flops_per_second'] / 1e12:g} TFLOP/s; {1e12 * each:.3g} ps to compress an entry, "
+        f"{letters}. {measured} Assumed: {times['tokens']:g} tokens a worker and step at "
+        f"{times['flops_per_second'] / 1e12:g} TFLOP/s; "
         f"{times['sum_bytes']:g} bytes of memory for each that arrives, at "
         f"{times['memory_bytes_per_second'] / 1e12:g} TB/s; {1e6 * times['latency_seconds']:g} us a message; values of "
         f"{times['dense_bytes']:g} bytes dense and {times['value_bytes']:g} sparse; the network hides behind "
