@@ -80,13 +80,20 @@ class Watch:
         self._closed.set()
 
     def _tell(self, key: str, text: str) -> bool:
-        """Whether the store has been told."""
-        try:
-            self._store.compare_set(key, "", text)
-        except RuntimeError as error:
-            log.warning("rank %d: the store of the process group cannot be reached: %s", self._rank, error)
-            return False
-        return True
+        """Whether the store has been told; one in a process that is stopped never answers, whatever its timeout."""
+        told = threading.Event()
+
+        def tell() -> None:
+            try:
+                self._store.compare_set(key, "", text)
+                told.set()
+            except RuntimeError as error:
+                log.warning("rank %d: the store of the process group cannot be reached: %s", self._rank, error)
+
+        asking = threading.Thread(target=tell, name="tell", daemon=True)
+        asking.start()
+        asking.join(self._patience)
+        return told.is_set()
 
     def _look(self) -> None:
         try:

@@ -105,13 +105,14 @@ def test_a_dense_sum_that_overflows_ends_the_job_on_all_ranks(endings):
         assert ended.seconds < 40
 
 
-def first_dies(rank: int, world: int) -> None:
-    """As above, but the rank that keeps the store dies."""
-    train_until(1 - rank if rank < 2 else rank, world, "dies", "allgather")
+def first(rank: int, world: int, what: str) -> None:
+    """As above, but it is the rank that keeps the store."""
+    train_until(1 - rank if rank < 2 else rank, world, what, "allgather")
 
 
-def test_ranks_end_when_the_one_that_keeps_the_store_has_died():
-    ended = ranks.endings(first_dies, 3, seconds=50, tcp=True)
+@pytest.mark.parametrize("what", ["dies", "is stopped"])
+def test_ranks_end_when_the_one_that_keeps_the_store_is_lost(what):
+    ended = ranks.endings(first, 3, what, seconds=50, tcp=True, without=(0,))
     assert ended[0].status == -signal.SIGKILL
     for rank in (1, 2):
         assert ended[rank].status == 3
