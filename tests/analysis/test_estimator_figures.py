@@ -34,7 +34,8 @@ TOY = {
     "identity": {},
     "sr_ste": {"samples": (1, 4)},
 }
-MULTI = {"optimizer": ("sgd", "adam"), "noise_fraction": (0.0, 0.5)}
+KEPT = ("best", "last")
+MULTI = {"optimizer": ("sgd", "adam"), "noise_fraction": (0.0, 0.5), "keep": KEPT, "lr": (0.03, 0.3)}
 TASKS = {
     "toy": ({"dim": (4, 8), "start_from": ("raw", "pretrained")}, TOY),
     "precision": ({"activation": ("binary", "full")}, {"ste": {}}),
@@ -85,6 +86,8 @@ def study(
                         scanned = 0 if arm in ("nes_max_point", "multi_step_ste") else 44
                         cost = {"forward_evaluations": 1 + 10 * ARMS.index(arm), "scan_evaluations": scanned}
                         cost |= {"rate": 0.25 + 0.5 * seed, "at_grid_end": "", "pass_rate": draw.uniform(0.1, 0.9)}
+                        for suffix in ("", "_held_out"):
+                            found |= {f"loss{suffix}": 1.0, f"decrease{suffix}": draw.uniform(-0.5, 0.5)}
                         runs.append(place | {"seed": seed, "batch": batch, **cost, **found})
                     for tensor in TENSORS:
                         names = ("gradient_mean", "bias", "variance", "rmse", "cosine", "zero_fraction", "ceiling")
@@ -349,16 +352,20 @@ def test_budget_draws_a_large_mark_cross_fitted_and_small_ones_for_variants_at_t
             assert bottom < shown.get_ydata()[0] < top, "both panels share one axis"
 
 
-def test_multi_step_draws_paired_gains(tables):
-    figure = of_whole("multi_step")
-    for number, measure in enumerate(("percent_decrease", "percent_held_out")):
-        axes = figure.axes[2 * number + 1]
-        for task in ("budget", "budget_full"):
-            rows = select(tables.runs, task=task).set_index(["seed", "batch"])
-            multi = select(rows, arm="multi_step_ste", optimizer="adam", noise_fraction=0.5)[measure]
-            gains = multi - select(rows, arm="ste")[measure]
-            line(axes, gains)
-            line(axes, [gains.mean()])
+@pytest.mark.parametrize(("number", "suffix"), [(0, ""), (1, "_held_out")])
+def test_multi_step_draws_relative_gains_by_initialisation(tables, number, suffix):
+    axes = of_whole("multi_step").axes[2 * number + 1]
+    for task, (optimizer, keep) in itertools.product(
+        ("budget", "budget_full"), itertools.product(("sgd", "adam"), KEPT)
+    ):
+        rows = select(tables.runs, task=task)
+        multi = select(rows, arm="multi_step_ste", optimizer=optimizer, keep=keep, noise_fraction=0.5)
+        multi = multi.merge(select(rows, arm="ste"), on=["seed", "batch"], suffixes=("", "_of_ste"))
+        single = multi[f"loss{suffix}_of_ste"] - multi[f"decrease{suffix}_of_ste"]
+        gains = multi.assign(gain=100 * (1 - (multi["loss" + suffix] - multi["decrease" + suffix]) / single))
+        shown = line(axes, best_on_the_other(gains, "gain").groupby("seed")["gain"].mean())
+        assert (to_hex(shown.get_markerfacecolor()) == "#ffffff") == (keep == "last")
+    assert "ste 45, multi_step_ste 71 to the best point and 71 to the last point" in said(of_whole("multi_step"))
 
 
 def test_depth_draws_the_chosen_variants_by_layer(tables):
