@@ -1,9 +1,10 @@
 """Arms of the estimator study against the baseline: held-out decrease of the loss, paired by seed.
 
 The unit of repetition is the seed: an initialisation with its own batches, whose mean is one number. Every variant of
-an arm has a row; the `chosen` one is that with the largest held-out decrease, and serves figures. Verdicts take
-`cross_fitted` values: each batch is measured with the variant that does best on the other batches, so that trying many
-settings neither buys nor costs anything.
+an arm has a row; the `chosen` one is that with the largest held-out decrease: where that decrease itself is told, an
+arm of many variants would gain from having had more tries. Verdicts, and figures that compare what arms gain, take
+`cross_fitted` values instead: each batch is measured with the variant that does best on the other batches, or each seed
+with that of the other seeds where there is a single batch.
 """
 
 from collections.abc import Sequence
@@ -15,12 +16,14 @@ from lowbit.analysis.statistics import Paired, differences, paired
 
 MEASURES = {"percent_held_out": "percent of the loss", "cosine": "cosine"}
 _PLACE = ["task", "point"]
+_MEANS = ("forward_evaluations", "scan_evaluations", "seconds", "zeros", "low_end", "high_end", "descends")
 
 
 def seed_means(estimates: pd.DataFrame, keys: Sequence[str] = (*_PLACE, "arm", "variant", "seed")) -> pd.DataFrame:
     """Means over batches: one row per task, point, arm, variant and seed."""
     keys = list(keys)
-    values = [*MEASURES, "percent_decrease", "percent_control", "forward_evaluations", "seconds", "zeros"]
+    values = [*MEASURES, "percent_decrease", "percent_control"]
+    values += ["forward_evaluations", "scan_evaluations", "seconds", "zeros"]
     means = estimates.groupby(keys, sort=False)[values].mean().reset_index()
     ends = estimates.assign(
         low_end=estimates["at_grid_end"] == "low",
@@ -35,23 +38,41 @@ def seed_means(estimates: pd.DataFrame, keys: Sequence[str] = (*_PLACE, "arm", "
 
 def chosen_variants(means: pd.DataFrame, measure: str = "percent_held_out") -> pd.DataFrame:
     """The variant of each arm with the largest mean of a measure: task, point, arm, variant."""
-    totals = means.groupby([*_PLACE, "arm", "variant"], sort=False)[measure].mean().reset_index()
-    best = totals.groupby([*_PLACE, "arm"], sort=False)[measure].idxmax()
-    return totals.loc[best.dropna(), [*_PLACE, "arm", "variant"]]
+    return _best_variants(means, measure, [*_PLACE, "arm"])
+
+
+def _best_variants(rows: pd.DataFrame, measure: str, keys: list[str]) -> pd.DataFrame:
+    totals = rows.groupby([*keys, "variant"], sort=False)[measure].mean().reset_index()
+    best = totals.groupby(keys, sort=False)[measure].idxmax()
+    return totals.loc[best.dropna(), [*keys, "variant"]]
 
 
 def cross_fitted(estimates: pd.DataFrame, measure: str = "percent_held_out") -> pd.DataFrame:
-    """Means over batches, each batch with the variant that is best on the others: task, point, arm, seed.
+    """Means over batches of the estimates that `cross_fitted_rows` keeps: task, point, arm, seed."""
+    return seed_means(cross_fitted_rows(estimates, measure), [*_PLACE, "arm", "seed"])
 
-    With a single batch the variant is chosen on that batch itself.
+
+def cross_fitted_rows(
+    estimates: pd.DataFrame, measure: str = "percent_held_out", within: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Of the estimates on each batch those of the variant that is best on the other batches.
+
+    Of a task with a single batch, those on each seed of the variant that is best on the other seeds. With one of both
+    nothing is left to choose on but that batch itself.
+
+    Args:
+        estimates: one row per task, point, arm, variant, seed and batch.
+        measure: by whose mean variants are chosen.
+        within: columns, beside task, point and arm, for each of whose values a variant is chosen.
     """
-    batches = estimates["batch"].unique()
-    parts = []
-    for batch in batches:
-        others = estimates[estimates["batch"] != batch] if len(batches) > 1 else estimates
-        chosen = chosen_variants(others, measure)
-        parts.append(estimates[estimates["batch"] == batch].merge(chosen, on=[*_PLACE, "arm", "variant"]))
-    return seed_means(pd.concat(parts, ignore_index=True), [*_PLACE, "arm", "seed"])
+    keys, parts = [*_PLACE, "arm", *within], []
+    for _, rows in estimates.groupby("task", sort=False):
+        left_out = "batch" if rows["batch"].nunique() > 1 else "seed"
+        for fold, measured in rows.groupby(left_out, sort=False):
+            others = rows[rows[left_out] != fold]
+            picked = _best_variants(measured if others.empty else others, measure, keys)
+            parts.append(measured.merge(picked, on=[*keys, "variant"]))
+    return pd.concat(parts, ignore_index=True) if parts else estimates
 
 
 def comparisons_table(estimates: pd.DataFrame, design: Design) -> pd.DataFrame:
@@ -64,7 +85,7 @@ def comparisons_table(estimates: pd.DataFrame, design: Design) -> pd.DataFrame:
         for (arm, variant), group in of_point.groupby(["arm", "variant"], sort=False):
             shared = {"task": task, "point": point, "arm": arm, "variant": variant, "baseline": design.baseline}
             shared["chosen"] = int((task, point, arm, variant) in chosen)
-            for name in ("forward_evaluations", "seconds", "zeros", "low_end", "high_end", "descends"):
+            for name in _MEANS:
                 shared[name] = group[name].mean()
             for measure, unit in MEASURES.items():
                 own = paired(group[measure].to_numpy())

@@ -136,9 +136,12 @@ def _note(claim: EstimateClaim, sides: _Sides) -> str:
             continue
         mean, share = rows[claim.measure].mean(), 100 * rows["descends"].mean()
         words = f"{arm}: {mean:+.2f} %, lowers {share:.0f} % of the held-out batches"
-        words += f", {rows['forward_evaluations'].mean():.0f} evaluations"
-        low = 100 * rows["low_end"].mean()
-        parts.append(words + (f", best step at the grid's lower end on {low:.0f} %" if low else ""))
+        scanned = rows["scan_evaluations"].mean()
+        words += f", {rows['forward_evaluations'].mean() + scanned:.0f} evaluations"
+        words += f" ({scanned:.0f} of them to scan steps)" if scanned else ""
+        ends = {"lower": 100 * rows["low_end"].mean(), "upper": 100 * rows["high_end"].mean()}
+        said = (f", best step at the grid's {end} end on {share:.0f} %" for end, share in ends.items() if share)
+        parts.append(words + "".join(said))
     return "; ".join(parts)
 
 

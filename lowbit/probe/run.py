@@ -14,11 +14,12 @@ from lowbit import catalog, manifest
 from lowbit.estimators._base import Estimate, Estimator, Objective, Parameters, norm
 from lowbit.pieces import Record, measured, publish
 from lowbit.probe import reference
-from lowbit.probe.metrics import closeness, noise_ceiling, spread
+from lowbit.probe.metrics import closeness, noise_ceiling, pass_rate, spread
 from lowbit.probe.scan import decrease_at, grid, loss_at, scan, unit
 from lowbit.probe_spec import ProbeSpec
 from lowbit.problems._base import Problem, stream
 from lowbit.problems._descent import Schedule, descend
+from lowbit.surrogates._base import Surrogate
 
 
 def execute(
@@ -80,27 +81,30 @@ def _measure(point: ProbeSpec, whole: ProbeSpec, reference_folder: Path, number:
     estimators = [(arm, catalog.build("estimators", arm.estimator)) for arm in point.estimators]
     found: list[list[Parameters]] = [[] for _ in estimators]
     for batch in range(point.batches):
-        objectives: dict[str, tuple[Objective, Objective]] = {}
+        objectives: dict[str, tuple[Objective, Objective, float]] = {}
 
-        def objective_of(arm: ProbeSpec, batch=batch, cache=objectives) -> tuple[Objective, Objective]:
+        def objective_of(arm: ProbeSpec, batch=batch, cache=objectives) -> tuple[Objective, Objective, float]:
             key = arm.surrogate.model_dump_json()
             if key not in cache:
                 surrogate = catalog.build("surrogates", arm.surrogate)
-                sources = {"batch": problem, "held out": problem.held_out()}
-                draws = {purpose: stream(point.seed, purpose, batch) for purpose in sources}
-                cache[key] = tuple(
-                    source.objective(start, surrogate, draws[purpose], point.batch_size, point.tensors)
-                    for purpose, source in sources.items()
-                )
+
+                def posed(source: Problem, purpose: str, surrogate: Surrogate) -> Objective:
+                    draws = stream(point.seed, purpose, batch)
+                    return source.objective(start, surrogate, draws, point.batch_size, point.tensors)
+
+                held_out = posed(problem.held_out(), "held out", surrogate)
+                passes = pass_rate(partial(posed, problem, "batch"), surrogate)
+                cache[key] = posed(problem, "batch", surrogate), held_out, passes
             return cache[key]
 
-        control = _control(truth, *objective_of(estimators[0][0]), rates, point)
+        control = _control(truth, *objective_of(estimators[0][0])[:2], rates, point)
         for index, estimate in _estimates(estimators, objective_of, stream(point.seed, "estimator", batch)):
             arm, estimator = estimators[index]
             found[index].append(estimate.direction)
             along = {"point": places | _values(arm, list(point.axes)), "batch": batch}
-            on, held_out = objective_of(arm)
-            yield {"type": "estimate", **along, **_cost(estimate), "control_held_out": control, **_outcome(
+            on, held_out, passes = objective_of(arm)
+            found_before = {"control_held_out": control, "pass_rate": passes}
+            yield {"type": "estimate", **along, **_cost(estimate), **found_before, **_outcome(
                 estimate, estimator, on, held_out, rates, point, batch
             )}  # fmt: skip
             for name in names:
@@ -145,7 +149,7 @@ def _estimates(
     state = generator.get_state()
     for members in groups.values():
         generator.set_state(state)
-        objective, _ = objective_of(estimators[members[0]][0])
+        objective, *_ = objective_of(estimators[members[0]][0])
         several = [estimators[index][1] for index in members]
         yield from zip(members, type(several[0]).estimate_all(several, objective, generator), strict=True)
 
@@ -158,12 +162,13 @@ def _outcome(
     rounding = estimator.evaluation_rounding(stream(spec.seed, "evaluation", batch))
     if estimate.is_step:
         direction, rate, curve = estimate.direction, 1.0, []
-        best, end = decrease_at(on, direction, 1.0, rounding), ""
+        best, end, scanned = decrease_at(on, direction, 1.0, rounding), "", 0
         loss = float(loss_at(on, on.parameters, rounding))
     else:
         direction = unit(estimate.direction, spec.scope)
         result = scan(on, direction, rates, rounding)
         rate, best, end, loss = result.best_rate, result.best_decrease, result.at_grid_end, result.loss
+        scanned = result.evaluations
         curve = [float(f"{d:.6g}") for d in result.decreases.tolist()]
     return {
         "loss": loss,
@@ -174,6 +179,7 @@ def _outcome(
         "decrease_held_out": decrease_at(held_out, direction, rate, rounding),
         "loss_held_out": float(loss_at(held_out, held_out.parameters, rounding)),
         "curve": curve,
+        "scan_evaluations": scanned,
     }
 
 

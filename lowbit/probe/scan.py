@@ -29,6 +29,7 @@ class Scan:
         best_rate: of the largest decrease, after refinement.
         best_decrease: there.
         at_grid_end: whether the best step of the grid was its smallest or its largest.
+        evaluations: of the loss, whatever shortcut computed them.
     """
 
     loss: float
@@ -37,6 +38,7 @@ class Scan:
     best_rate: float
     best_decrease: float
     at_grid_end: Literal["", "low", "high"]
+    evaluations: int
 
 
 def unit(direction: Parameters, scope: Literal["tensor", "all"]) -> Parameters:
@@ -67,7 +69,8 @@ def scan(objective: Objective, direction: Parameters, rates: Tensor, rounding: R
     best_rate, best = float(rates[position]), float(decreases[position])
     ends = {0: "low", len(rates) - 1: "high"} if len(rates) > 1 else {}
     low, high = (float(rates[p]) for p in (max(position - 1, 0), min(position + 1, len(rates) - 1)))
-    for _ in range(_REFINEMENTS if low < high else 0):
+    refinements = _REFINEMENTS if low < high else 0
+    for _ in range(refinements):
         between = grid(low, high, _BETWEEN + 2)
         found = loss - _losses(objective, direction, between, rounding)
         p = int(found.argmax())
@@ -76,7 +79,7 @@ def scan(objective: Objective, direction: Parameters, rates: Tensor, rounding: R
         low, high = float(between[max(p - 1, 0)]), float(between[min(p + 1, len(between) - 1)])
     return Scan(
         loss=loss, rates=rates, decreases=decreases, best_rate=best_rate, best_decrease=best,
-        at_grid_end=ends.get(position, ""),
+        at_grid_end=ends.get(position, ""), evaluations=1 + len(rates) + refinements * (_BETWEEN + 2),
     )  # fmt: skip
 
 

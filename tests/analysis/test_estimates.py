@@ -11,7 +11,13 @@ import pytest
 from lowbit.analysis import estimate_verdicts, estimates
 from lowbit.analysis.design import Design
 from lowbit.analysis.estimate_claims import CLAIMS, EstimateClaim
-from lowbit.analysis.estimate_comparisons import chosen_variants, comparisons_table, cross_fitted, seed_means
+from lowbit.analysis.estimate_comparisons import (
+    chosen_variants,
+    comparisons_table,
+    cross_fitted,
+    cross_fitted_rows,
+    seed_means,
+)
 from lowbit.analysis.statistics import paired
 from lowbit.errors import UserError
 
@@ -49,7 +55,8 @@ def write_run(root, arm, axes, decrease):
                         {"type": "estimate", **along, "batch": batch, "loss": 2.0, "decrease": value, "rate": 0.1,
                          "at_grid_end": "low" if value <= 0 else "", "length": 0.1, "decrease_held_out": value,
                          "loss_held_out": 2.0, "control_held_out": 0.5 + 0.01 * seed if dim == 8 else -0.1,
-                         "curve": [0.0, value, 0.0], "forward_evaluations": 10, "seconds": 1.0,
+                         "curve": [0.0, value, 0.0], "forward_evaluations": 10,
+                         "scan_evaluations": 44, "seconds": 1.0,
                          "zeros": 0.0}
                     )  # fmt: skip
                     close = {"cosine": 0.5, "sign_agreement": 0.6, "weighted_agreement": 0.7, "zero_fraction": 0.0}
@@ -109,8 +116,8 @@ def test_each_batch_is_measured_with_what_is_best_on_the_others():
     values = {("a", 0): 9.0, ("a", 1): 1.0, ("b", 0): 2.0, ("b", 1): 5.0}
     rows = [
         {"task": "t", "point": "", "arm": "x", "variant": variant, "seed": 0, "batch": batch, "percent_held_out": value,
-         "cosine": 0.0, "percent_decrease": 0.0, "percent_control": 1.0, "forward_evaluations": 1, "seconds": 0.0,
-         "zeros": 0.0, "at_grid_end": "", "decrease_held_out": value}
+         "cosine": 0.0, "percent_decrease": 0.0, "percent_control": 1.0, "forward_evaluations": 1,
+         "scan_evaluations": 0, "seconds": 0.0, "zeros": 0.0, "at_grid_end": "", "decrease_held_out": value}
         for (variant, batch), value in values.items()
     ]  # fmt: skip
     fitted = cross_fitted(pd.DataFrame(rows))
@@ -118,6 +125,24 @@ def test_each_batch_is_measured_with_what_is_best_on_the_others():
     assert fitted["percent_held_out"].tolist() == [(2.0 + 1.0) / 2]
     assert fitted["batches"].tolist() == [2]
     assert cross_fitted(pd.DataFrame(rows[::2]))["percent_held_out"].tolist() == [9.0]
+
+
+def test_of_a_single_batch_each_seed_is_measured_with_what_is_best_on_the_others():
+    values = {("a", 0): 9.0, ("a", 1): 1.0, ("b", 0): 2.0, ("b", 1): 5.0}
+    rows = [
+        {"task": "t", "point": "", "arm": "x", "variant": variant, "seed": seed, "batch": 0, "percent_held_out": value}
+        for (variant, seed), value in values.items()
+    ]
+    assert cross_fitted_rows(pd.DataFrame(rows))["percent_held_out"].tolist() == [2.0, 1.0]
+
+
+def test_a_note_names_best_steps_at_both_ends_of_the_grid_and_the_cost_of_the_scan(finished, design):
+    table = estimates.estimates_table(finished, design)
+    here = table[(table["point"] == "dim 8, raw") & (table["arm"] != "ste")]
+    here = here.assign(at_grid_end=np.where(here["arm"] == "cdg", "high", "low"))
+    note = estimate_verdicts._note(claim(), estimate_verdicts._sides(claim(), here))
+    assert "54 evaluations (44 of them to scan steps), best step at the grid's upper end on 100 %; nes:" in note
+    assert note.endswith("best step at the grid's lower end on 100 %")
 
 
 def test_comparisons_are_paired_by_seed(finished, design):
@@ -186,8 +211,8 @@ def test_gains_are_compared_where_there_is_one(design, gain_here, gain_there, ve
     rows = [
         {"task": task, "point": "", "arm": arm, "variant": "", "seed": seed, "batch": batch,
          "percent_held_out": value + 0.1 * seed * batch, "cosine": 0.0, "percent_decrease": 0.0, "percent_control": 1.0,
-         "forward_evaluations": 1, "seconds": 0.0, "zeros": 0.0, "at_grid_end": "", "decrease_held_out": 1.0,
-         "hardware": "a processor"}
+         "forward_evaluations": 1, "scan_evaluations": 0, "seconds": 0.0, "zeros": 0.0, "at_grid_end": "",
+         "decrease_held_out": 1.0, "hardware": "a processor"}
         for task, gain in (("here", gain_here), ("there", gain_there))
         for arm, value in (("one", 6.0), ("many", 6.0 + gain))
         for seed in SEEDS

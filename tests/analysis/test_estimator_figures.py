@@ -3,6 +3,7 @@
 import functools
 import itertools
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,8 @@ TOY = {
     "identity": {},
     "sr_ste": {"samples": (1, 4)},
 }
-MULTI = {"optimizer": ("sgd", "adam"), "noise_fraction": (0.0, 0.5)}
+KEPT = ("best", "last")
+MULTI = {"optimizer": ("sgd", "adam"), "noise_fraction": (0.0, 0.5), "keep": KEPT, "lr": (0.03, 0.3)}
 TASKS = {
     "toy": ({"dim": (4, 8), "start_from": ("raw", "pretrained")}, TOY),
     "precision": ({"activation": ("binary", "full")}, {"ste": {}}),
@@ -81,7 +83,11 @@ def study(
                 for seed in (0, 1):
                     for batch in (0, 1):
                         found = dict(zip(("percent_decrease", "percent_held_out"), draw.uniform(1, 50, 2), strict=True))
-                        cost = {"forward_evaluations": 1 + 10 * ARMS.index(arm), "rate": 0.25 + 0.5 * seed}
+                        scanned = 0 if arm in ("nes_max_point", "multi_step_ste") else 44
+                        cost = {"forward_evaluations": 1 + 10 * ARMS.index(arm), "scan_evaluations": scanned}
+                        cost |= {"rate": 0.25 + 0.5 * seed, "at_grid_end": "", "pass_rate": draw.uniform(0.1, 0.9)}
+                        for suffix in ("", "_held_out"):
+                            found |= {f"loss{suffix}": 1.0, f"decrease{suffix}": draw.uniform(-0.5, 0.5)}
                         runs.append(place | {"seed": seed, "batch": batch, **cost, **found})
                     for tensor in TENSORS:
                         names = ("gradient_mean", "bias", "variance", "rmse", "cosine", "zero_fraction", "ceiling")
@@ -246,26 +252,34 @@ def test_search_draws_every_setting_and_marks_its_best_step(name, tables):
     assert ends
 
 
-def test_best_decrease_draws_the_chosen_variants(tables):
+def best_on_the_other(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """The estimates on each of two batches of one arm at one point, with the variant that is best on the other."""
+    best = {batch: select(rows, batch=batch).groupby("variant")[measure].mean().idxmax() for batch in (0, 1)}
+    return pd.concat([select(rows, batch=batch, variant=best[1 - batch]) for batch in (0, 1)])
+
+
+def test_best_decrease_measures_each_batch_with_what_is_best_on_the_other(tables):
     figure = of_whole("best_decrease")
     for start, arm in itertools.product(("raw", "pretrained"), TOY):
-        rows = select(tables.comparisons, task="toy", arm=arm, chosen=1)
-        means = rows[rows["point"].str.endswith(start)]["mean"]
+        rows = select(tables.runs, task="toy", arm=arm, start_from=start)
+        means = [best_on_the_other(select(rows, dim=d), "percent_held_out")["percent_held_out"].mean() for d in (4, 8)]
         shown = line(panel(figure, start), means)
         assert shown.get_color() == style.arm_styles(tables)[arm].colour
         assert np.allclose(shown.get_xdata(), (4, 8), rtol=0.1)
 
 
-def test_best_decrease_hollows_a_best_step_at_the_lower_end(tables):
-    low = tables.comparisons.assign(low_end=np.where(tables.comparisons["arm"] == "nes", 1.0, 0.0))
-    changed = Tables("estimator", tables.runs, tables.curves, low, [], tables.further)
-    faces = {
-        to_hex(shown.get_markerfacecolor())
-        for shown in panel(drawn("estimator", "best_decrease", changed), "raw").get_lines()
-    }
-    assert "#ffffff" in faces
-    before = panel(of_whole("best_decrease"), "raw").get_lines()
-    assert all(to_hex(shown.get_markerfacecolor()) != "#ffffff" or not len(shown.get_xdata()) for shown in before)
+def test_best_decrease_marks_a_best_step_at_either_end_of_the_grid(tables):
+    ends = tables.runs["arm"].map({"nes": "low", "cdg": "high"}).fillna("")
+    changed = replace(tables, runs=tables.runs.assign(at_grid_end=ends))
+    styles = style.arm_styles(tables)
+    for content, flagged in ((changed, True), (tables, False)):
+        marks = [
+            m for m in panel(drawn("estimator", "best_decrease", content), "raw").get_lines() if m.get_zorder() > 9
+        ]
+        faces = {(to_hex(m.get_markerfacecolor()), m.get_fillstyle()) for m in marks}
+        hollow, half = ("#ffffff", "full"), (to_hex(styles["cdg"].colour), "bottom")
+        assert (hollow in faces) == (half in faces) == flagged
+        assert len(marks) == 2 * len(TOY)
 
 
 def test_precision_draws_seeds_mean_and_ceiling(tables):
@@ -303,9 +317,10 @@ def test_bias_and_variance_draw_the_plane_and_the_sweep(tables):
         narrow = select(everything, arm="window", width=0.5)[measure].mean()
         means = [narrow, clipped[measure].mean(), window[measure].mean()]
         line(panel(figure, "window, raw", number), means, (0.5, 1.0, 2.0))
-    zeros = [100 * rows["zero_fraction"].mean() for rows in (clipped, window)]
-    assert np.allclose(panel(figure, "window, raw", 2).get_lines()[0].get_ydata()[1:], zeros)
-    runs = select(tables.runs, task="toy", start_from="raw", dim=4, arm="ste")
+    runs = select(tables.runs, task="toy", start_from="raw", dim=4)
+    passing = [select(runs, arm="window", width=0.5), select(runs, arm="ste"), select(runs, arm="window", width=2.0)]
+    line(panel(figure, "window, raw", 2), [100 * rows["pass_rate"].mean() for rows in passing], (0.5, 1.0, 2.0))
+    runs = select(runs, arm="ste")
     assert np.isclose(panel(figure, "window, raw", 3).get_lines()[0].get_ydata()[1], runs["percent_held_out"].mean())
 
 
@@ -317,28 +332,40 @@ def test_stochastic_rounding_draws_samples_against_the_plain_gradient(tables):
     line(axes, [select(rows, arm="ste")["percent_held_out"].mean()] * 2)
 
 
-def test_budget_draws_a_large_mark_for_the_chosen_variant_and_small_ones_for_others(tables):
+def test_budget_draws_a_large_mark_cross_fitted_and_small_ones_for_variants_at_their_whole_cost(tables):
     figure = of_whole("budget")
     titles = {"percent_decrease": "on the searched batch", "percent_held_out": "on held-out batches"}
     for measure, title in titles.items():
         rows = select(tables.runs, task="budget", arm="cdg")
-        chosen, other = (select(rows, epsilon=e)[measure].mean() for e in (1.0, 0.1))
-        large, small = (line(panel(figure, title), [value]) for value in (chosen, other))
-        assert large.get_markersize() > small.get_markersize()
-        assert small.get_xdata()[0] == rows["forward_evaluations"].iloc[0]
+        colour = style.arm_styles(tables)["cdg"].colour
+        marks = [shown for shown in panel(figure, title).get_lines() if shown.get_color() == colour]
+        large = max(marks, key=lambda mark: mark.get_markersize())
+        assert np.isclose(large.get_ydata()[0], best_on_the_other(rows, measure)[measure].mean())
+        for epsilon in (0.1, 1.0):
+            mean = select(rows, epsilon=epsilon)[measure].mean()
+            (small,) = (m for m in marks if m is not large and np.isclose(m.get_ydata()[0], mean))
+            assert large.get_markersize() > small.get_markersize()
+            assert small.get_xdata()[0] == rows["forward_evaluations"].iloc[0] + 44
         assert np.isclose(large.get_xdata()[0], small.get_xdata()[0], rtol=0.1)
+        bottom, top = panel(figure, title).get_ylim()
+        for shown in panel(figure, title).get_lines():
+            assert bottom < shown.get_ydata()[0] < top, "both panels share one axis"
 
 
-def test_multi_step_draws_paired_gains(tables):
-    figure = of_whole("multi_step")
-    for number, measure in enumerate(("percent_decrease", "percent_held_out")):
-        axes = figure.axes[2 * number + 1]
-        for task in ("budget", "budget_full"):
-            rows = select(tables.runs, task=task).set_index(["seed", "batch"])
-            multi = select(rows, arm="multi_step_ste", optimizer="adam", noise_fraction=0.5)[measure]
-            gains = multi - select(rows, arm="ste")[measure]
-            line(axes, gains)
-            line(axes, [gains.mean()])
+@pytest.mark.parametrize(("number", "suffix"), [(0, ""), (1, "_held_out")])
+def test_multi_step_draws_relative_gains_by_initialisation(tables, number, suffix):
+    axes = of_whole("multi_step").axes[2 * number + 1]
+    for task, (optimizer, keep) in itertools.product(
+        ("budget", "budget_full"), itertools.product(("sgd", "adam"), KEPT)
+    ):
+        rows = select(tables.runs, task=task)
+        multi = select(rows, arm="multi_step_ste", optimizer=optimizer, keep=keep, noise_fraction=0.5)
+        multi = multi.merge(select(rows, arm="ste"), on=["seed", "batch"], suffixes=("", "_of_ste"))
+        single = multi[f"loss{suffix}_of_ste"] - multi[f"decrease{suffix}_of_ste"]
+        gains = multi.assign(gain=100 * (1 - (multi["loss" + suffix] - multi["decrease" + suffix]) / single))
+        shown = line(axes, best_on_the_other(gains, "gain").groupby("seed")["gain"].mean())
+        assert (to_hex(shown.get_markerfacecolor()) == "#ffffff") == (keep == "last")
+    assert "ste 45, multi_step_ste 71 to the best point and 71 to the last point" in said(of_whole("multi_step"))
 
 
 def test_depth_draws_the_chosen_variants_by_layer(tables):
@@ -357,27 +384,32 @@ def test_layers_draw_a_pair_of_marks_per_batch_and_count_them(tables):
     for layer, words_of_it in (("first", "first layer"), ("8", "layer 8"), ("second_last", "second-last layer")):
         rows = select(tables.runs, task="xnor", layer=layer, start_from="pretrained")
         axes = panel(figure, f"{words_of_it}, pretrained")
-        pairs = [select(rows, arm="ste"), select(rows, arm="cdg", epsilon=1.0)]
+        pairs = [select(rows, arm="ste"), best_on_the_other(select(rows, arm="cdg"), "percent_held_out")]
         values = [arm.sort_values(["seed", "batch"])["percent_held_out"].to_numpy() for arm in pairs]
         for own in values:
             line(axes, own, (0, 1, 3, 4))
             line(axes, [own.mean()] * 2)
         wins = int((values[1] > values[0]).sum())
         assert f"cdg further on {wins} of 4" in axes.get_xlabel()
-        assert "cdg: epsilon 1, step 0.5" in axes.get_xlabel()
+        for epsilon in pairs[1]["epsilon"].unique():
+            assert f"epsilon {epsilon:g}" in axes.get_xlabel().splitlines()[2]
+        assert axes.get_xlabel().endswith("step 0.5")
 
 
-def test_windows_draw_gain_size_and_noise_of_each_layer(tables):
+def test_windows_draw_gain_pass_rate_bias_size_and_noise_of_each_layer(tables):
     figure = of_whole("windows_by_depth")
     everything = select(tables.further["layers"], task="xnor", tensor="all", start_from="raw", layer="8")
-    for number, measure in enumerate(("gradient_mean", "variance"), 1):
+    for number, measure in enumerate(("bias", "gradient_mean", "variance"), 2):
         means = [
             select(everything, arm="window", width=0.5)[measure].mean(),
             select(everything, arm="ste")[measure].mean(),
             select(everything, arm="window", width=2.0)[measure].mean(),
         ]
         line(panel(figure, "raw", number), means, (0.5, 1.0, 2.0))
-    gains = select(tables.runs, task="xnor", start_from="raw", layer="8", arm="ste")["percent_held_out"]
+    runs = select(tables.runs, task="xnor", start_from="raw", layer="8")
+    passing = [select(runs, arm="window", width=0.5), select(runs, arm="ste"), select(runs, arm="window", width=2.0)]
+    line(panel(figure, "raw", 1), [100 * rows["pass_rate"].mean() for rows in passing], (0.5, 1.0, 2.0))
+    gains = select(runs, arm="ste")["percent_held_out"]
     assert any(np.isclose(shown.get_ydata()[1:2], gains.mean()).any() for shown in panel(figure, "raw", 0).get_lines())
 
 

@@ -5,7 +5,11 @@ import math
 import pytest
 import torch
 
-from lowbit.probe.metrics import closeness, cosine, noise_ceiling, spread
+from lowbit.probe.metrics import closeness, cosine, noise_ceiling, pass_rate, spread
+from lowbit.problems._base import stream
+from lowbit.problems.teacher_student import TeacherStudent
+from lowbit.surrogates.identity import Identity
+from lowbit.surrogates.window import Window
 
 REFERENCE = {"a": torch.tensor([3.0, -4.0]), "b": torch.tensor([[0.0, 12.0]])}
 
@@ -47,3 +51,28 @@ def test_spread_recovers_bias_and_variance():
     unbiased = spread([{"x": h + 2.0 * n} for n in noise], {"x": h})
     assert unbiased["bias"] < 0.1
     assert math.isnan(spread([{"x": h}], {"x": h})["bias"])
+
+
+@pytest.mark.parametrize("tensor", ["hidden1", "hidden2"])
+def test_pass_rate_counts_what_falls_into_the_window_behind_the_studied_tensor(tensor):
+    problem = TeacherStudent(dim=6, layers=2)
+    start = problem.start(3)
+
+    def posed(surrogate):
+        return problem.objective(start, surrogate, stream(3, "batch"), 512, (tensor,))
+
+    x = posed(Window()).inputs
+    z = [x @ start["student.hidden1"].T]
+    z.append(torch.where(z[0] >= 0, 1.0, -1.0) @ start["student.hidden2"].T)
+    behind = torch.cat(z if tensor == "hidden1" else z[1:])
+    for width in (0.2, 0.5):
+        inside = (behind.abs() <= width).double().mean()
+        assert 0 < inside < 1
+        assert pass_rate(posed, Window(width=width)) == pytest.approx(float(inside))
+    assert pass_rate(posed, Identity()) == 1
+
+
+def test_pass_rate_of_a_problem_without_roundings_is_unknown():
+    smooth = TeacherStudent(dim=4, activation="full")
+    start = smooth.start(0)
+    assert math.isnan(pass_rate(lambda surrogate: smooth.objective(start, surrogate, stream(0), 8), Window()))

@@ -34,6 +34,7 @@ def test_the_best_step_is_found_between_the_points_of_the_grid(bowl):
     assert found.best_decrease == pytest.approx(length**2 / 2, rel=2e-3)
     assert found.at_grid_end == ""
     assert found.best_decrease >= found.decreases.max()
+    assert found.evaluations == 1 + 13 + 2 * 11, "the point itself, the grid, and two refinements of 9 with their ends"
 
 
 @pytest.mark.parametrize(("low", "high", "end"), [(1e-6, 1e-3, "high"), (1e3, 1e6, "low")])

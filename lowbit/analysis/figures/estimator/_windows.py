@@ -14,6 +14,6 @@ def sweep(tables: Tables, task: str) -> pd.DataFrame:
     if "width" not in layers:
         return layers.iloc[:0]
     estimates = _panels.at(tables.runs, task=task)
-    both = pd.concat([layers.assign(zero_fraction=100 * layers["zero_fraction"]), estimates], ignore_index=True)
+    both = pd.concat([layers, estimates.assign(pass_rate=100 * estimates["pass_rate"])], ignore_index=True)
     both = both[both["arm"].isin((ARM, CLIPPED))]
     return both.assign(width=both["width"].where(both["arm"] != CLIPPED, 1.0))

@@ -3,7 +3,7 @@
 Above: each arm's chosen variant; bias is the distance of its mean from the reference, variance its spread over batches,
 both relative to the length of the reference. Beyond the dotted curve, where squared bias plus variance is one, a
 gradient is further from the reference than zero is. Below: a narrow window should mean less bias, and fewer samples
-inside it; the width 1 is the ordinary clipped estimator.
+inside it, which the pass rate counts; the width 1 is the ordinary clipped estimator.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from lowbit.analysis.tables import Tables
 _SWEEP = {
     "bias": "bias (relative)",
     "variance": "variance (relative)",
-    "zero_fraction": "zero entries (%)",
+    "pass_rate": "pass rate (%)",
     "percent_held_out": "held-out decrease (%)",
 }
 _ROW_INCHES = 2.5
@@ -49,7 +49,8 @@ def draw(tables: Tables) -> Figure:
     entries = _panels.arm_keys(tables, _panels.arms_in(tables, planes), lines=False)
     _panels.legend(figure, [*entries, *_panels.keys({d: look for d, look in looks.items() if d is not None}, "dim")])
     text = (
-        "Over all layers. Above: large marks are means over seeds, small ones seeds. Below: mean over seeds; bars: "
+        "Over all layers. Pass rate: share of the roundings that let a gradient through. "
+        "Above: large marks are means over seeds, small ones seeds. Below: mean over seeds; bars: "
         f"95 % t interval over seeds, cut by the axes; arm {_windows.ARM}, and {_windows.CLIPPED} at width 1."
     )
     style.caption(figure, tables, text, tasks=(_panels.TASK,))
@@ -89,5 +90,5 @@ def _sweep(axes: Axes, rows: pd.DataFrame, measure: str, looks: dict) -> None:
     for dim, look in looks.items():
         x, values = _panels.over_seeds(_panels.at(rows, dim=dim), "width", measure)
         _panels.interval(axes, x, values, **look, marker="o", markersize=3.5, zorder=4)
-    style.fit_to_lines(axes, **({"floor": -2.0, "ceiling": 102.0} if measure == "zero_fraction" else {}))
+    style.fit_to_lines(axes, **({"floor": -2.0, "ceiling": 102.0} if measure == "pass_rate" else {}))
     _panels.positive_ticks(axes, "y")

@@ -1,7 +1,8 @@
 """How far the loss falls within one budget of movement in the first layer, and how many forward evaluations that took.
 
 Left, on the batch that was searched; right, on another batch, where the advantage of having tried many points shrinks.
-An arm that could serve as an upper bound for the others must lie above all of them on the left.
+An arm that could serve as an upper bound for the others must lie above all of them on the left. Of an arm with several
+variants each batch is measured with the one that does best on the other batches, by what the panel shows.
 """
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from lowbit.analysis import style
+from lowbit.analysis.estimate_comparisons import cross_fitted_rows
 from lowbit.analysis.figures.estimator import _panels
 from lowbit.analysis.tables import Tables
 
@@ -22,28 +24,32 @@ _MEASURES = {"percent_decrease": "on the searched batch", "percent_held_out": "o
 def draw(tables: Tables) -> Figure:
     """Searched batch left, held-out batch right; a row per point of the task."""
     rows = _panels.at(tables.runs, task=_TASK)
-    best = _panels.chosen(tables, rows)
+    best = {measure: cross_fitted_rows(rows, measure) for measure in _MEASURES}
     points = _panels.levels(rows, "point")
     figure = Figure(figsize=(style.WIDTH_INCHES, style.MARGIN_INCHES + 3.6 * len(points)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1)
     grid = figure.subplots(len(points), len(_MEASURES), squeeze=False, sharex=True, sharey="row")
     for row, point in zip(grid, points, strict=True):
+        limits = []
         for axes, (measure, where) in zip(row, _MEASURES.items(), strict=True):
             axes.set_title(where if point is None else f"{where}, {point}")
             if rows.empty:
                 _panels.absent(axes, f"no task {_TASK}")
                 continue
-            _panel(axes, tables, _panels.at(rows, point=point), _panels.at(best, point=point), measure)
+            _panel(axes, tables, _panels.at(rows, point=point), _panels.at(best[measure], point=point), measure)
             axes.yaxis.set_tick_params(labelleft=True)
+            limits.append(axes.get_ylim())
+        if limits:
+            row[0].set_ylim(np.min(limits), np.max(limits))  # shared: the last panel alone would cut the first
         row[0].set_ylabel("decrease of the loss (%)")
     for axes in grid[-1]:
-        axes.set_xlabel("forward evaluations for the direction or step")
+        axes.set_xlabel("forward evaluations for direction and step")
     _panels.legend(figure, _panels.arm_keys(tables, _panels.arms_in(tables, rows), lines=False))
     text = (
-        "Percent of the start's loss. Large marks: mean over seeds of the chosen variant, moved slightly sideways; "
-        "bars: 95 % t interval over seeds, cut by the axes; small faint marks: an arm's other variants. A gradient "
-        "counts as one evaluation. What an arm spends to find a direction or a step is counted; the scan of step "
-        "lengths that follows a direction is not."
+        "Percent of the start's loss. Large marks: mean over seeds, each batch with the arm's variant that is best on "
+        "the other batches (on the other seeds, of a single batch), moved slightly sideways; bars: 95 % t interval "
+        "over seeds, cut by the axes; small faint marks: every variant of an arm with several. A gradient counts as "
+        "one evaluation; the scan of step lengths that follows a direction is counted too."
     )
     style.caption(figure, tables, text, tasks=(_TASK,))
     return figure
@@ -55,8 +61,8 @@ def _panel(axes: Axes, tables: Tables, rows: pd.DataFrame, best: pd.DataFrame, m
     for i, arm in enumerate(arms):
         look = _panels.arm_styles(tables)[arm]
         own, picked = _panels.at(rows, arm=arm), _panels.at(best, arm=arm)
-        others = own[~own["variant"].isin(picked["variant"])]
-        for _, variant in others.groupby("variant", sort=False):
+        variants = [rows for _, rows in own.groupby("variant", sort=False)]
+        for variant in variants if len(variants) > 1 else []:
             x, values = _place(variant, measure)
             axes.plot(x, values.mean(), **{**_panels.dots(look, 4.5), "alpha": 0.45}, zorder=4)
         if len(picked):
@@ -69,5 +75,5 @@ def _panel(axes: Axes, tables: Tables, rows: pd.DataFrame, best: pd.DataFrame, m
 
 
 def _place(rows: pd.DataFrame, measure: str) -> tuple[float, pd.Series]:
-    """Forward evaluations, and the mean over batches of each seed."""
-    return rows["forward_evaluations"].mean(), rows.groupby("seed")[measure].mean()
+    """Forward evaluations with the scan of steps, and the mean over batches of each seed."""
+    return (rows["forward_evaluations"] + rows["scan_evaluations"]).mean(), rows.groupby("seed")[measure].mean()

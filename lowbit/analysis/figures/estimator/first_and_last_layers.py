@@ -2,7 +2,7 @@
 
 Percent by which the best step lowers the loss of a held-out batch, for layers counted from the input. If errors of
 straight-through gradients pile up on their way back, CDG lies above near the input and not in the last layers. Each
-panel says on how many batches CDG falls further, and with which settings.
+panel says on how many batches CDG falls further, and with which settings: those that do best on other batches.
 """
 
 import itertools
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lowbit.analysis import style
+from lowbit.analysis.estimate_comparisons import cross_fitted_rows
 from lowbit.analysis.figures.estimator import _panels
 from lowbit.analysis.tables import Tables
 
@@ -23,7 +24,7 @@ _GAP = 1.0  # between seeds, in batches
 def draw(tables: Tables) -> Figure:
     """A column per layer; a row per network and start."""
     rows = _panels.at(tables.runs, task=_TASK)
-    rows = _panels.chosen(tables, rows[rows["arm"].isin((_STE, _CDG))])
+    rows = cross_fitted_rows(rows[rows["arm"].isin((_STE, _CDG))], _MEASURE)
     layers = _panels.levels(rows, "layer")
     lines = list(itertools.product(_panels.levels(rows, "of"), _panels.levels(rows, "start_from")))
     figure = Figure(figsize=(style.WIDTH_INCHES, style.MARGIN_INCHES + 2.8 * len(lines)), layout="constrained")
@@ -37,8 +38,9 @@ def draw(tables: Tables) -> Figure:
     _panels.legend(figure, _panels.arm_keys(tables, _panels.arms_in(tables, rows), lines=False))
     text = (
         "Percent of the loss at the start. A pair of marks is one batch; horizontal lines: means over them. "
-        "CDG with the half-width epsilon that does best on held-out batches; steps are medians of the best ones. Only "
-        "some weights of a layer may move where the problem says so, the same for both."
+        "CDG on each batch with the half-width epsilon that does best on the other batches (on the other seeds, of a "
+        "single batch); steps are medians of the best ones. Only some weights of a layer may move where the problem "
+        "says so, the same for both."
     )
     style.caption(figure, tables, text, tasks=(_TASK,))
     return figure
@@ -68,7 +70,8 @@ def _panel(axes: Axes, tables: Tables, rows: pd.DataFrame) -> None:
 
 
 def _setting(rows: pd.DataFrame, arm: str) -> str:
-    """Chosen variant and usual best step of an arm."""
+    """Variants taken and usual best step of an arm, the variant of most batches first."""
     own = _panels.at(rows, arm=arm)
-    variant = f" {own['variant'].iloc[0]}," if own["variant"].iloc[0] else ""
+    taken = [variant for variant in own["variant"].value_counts().index if variant]
+    variant = f" {' or '.join(taken)}," if taken else ""
     return f"{arm}:{variant} step {own['rate'].median():.2g}"

@@ -1,8 +1,11 @@
 """What several straight-through steps gain over a single one within one budget, with and without roundings.
 
-Decrease after the steps minus that of the best single step, in percent of the loss at the start, paired by seed and
-batch. A gain that the network without any rounding shows as well is a trait of gradient descent, and not caused by
-binary activations. Noise is a random displacement of the start, as a fraction of the budget.
+    gain = (L_single - L_multi) / L_single
+
+of the losses after the steps, in percent, by initialisation, which is the seed. A gain that the network without any
+rounding shows as well is a trait of gradient descent, and not caused by binary activations. Filled: the best visited
+point; hollow: the last one. Noise is a random displacement of the start, as a fraction of the budget. The single step
+has its scan of lengths, so that the two do not cost the same: the small print says how many evaluations each took.
 """
 
 import numpy as np
@@ -12,41 +15,55 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lowbit.analysis import style
+from lowbit.analysis.estimate_comparisons import cross_fitted_rows
 from lowbit.analysis.figures.estimator import _panels
 from lowbit.analysis.tables import Tables
 
 _MULTI, _SINGLE = "multi_step_ste", "ste"
 _TASKS = {
-    "budget": ("binary activations", {"color": "#0072B2", "marker": "o"}),
-    "budget_full": ("full precision", {"color": "#D55E00", "marker": "s"}),
+    "budget": ("binary activations", "#0072B2"),
+    "budget_full": ("full precision", "#D55E00"),
 }
-_MEASURES = {"percent_decrease": "gain, searched batch (%)", "percent_held_out": "gain, held-out batch (%)"}
+_MEASURES = {"gain": "gain, searched batch (%)", "gain_held_out": "gain, held-out batch (%)"}
+_AFTER = {"gain": ("loss", "decrease"), "gain_held_out": ("loss_held_out", "decrease_held_out")}
 _PAIR = ["task", "point", "seed", "batch"]
+_SETTINGS = ("optimizer", "noise_fraction", "keep")
+_SPREAD = 0.7
 
 
 def draw(tables: Tables) -> Figure:
     """A column per noise; searched batch above, held-out batch below."""
     rows = _gains(tables)
     noises, optimizers = _panels.levels(rows, "noise_fraction"), _panels.levels(rows, "optimizer")
-    figure = Figure(figsize=(style.WIDTH_INCHES, style.MARGIN_INCHES + 2.5 * len(_MEASURES)), layout="constrained")
+    markers = dict(zip(optimizers, style.MARKERS, strict=False))
+    figure = Figure(figsize=(style.WIDTH_INCHES, style.MARGIN_INCHES + 2.7 * len(_MEASURES)), layout="constrained")
     grid = figure.subplots(len(_MEASURES), len(noises), squeeze=False, sharex=True, sharey="row")
     for row, (measure, label) in zip(grid, _MEASURES.items(), strict=True):
+        limits = []
         for axes, noise in zip(row, noises, strict=True):
             axes.set_title(_title(noise))
             if rows.empty:
                 _panels.absent(axes, f"no task with the arms {_MULTI} and {_SINGLE}")
                 continue
-            _panel(axes, _panels.at(rows, noise_fraction=noise), optimizers, measure)
+            _panel(axes, _panels.at(rows, noise_fraction=noise), markers, measure)
             axes.yaxis.set_tick_params(labelleft=True)
+            limits.append(axes.get_ylim())
+        if limits:
+            row[0].set_ylim(np.min(limits), np.max(limits))
         row[0].set_ylabel(label)
     for axes in grid[-1]:
-        axes.set_xlabel("optimizer of the steps")
+        axes.set_xlabel("initialisation")
     present = [task for task in _TASKS if task in set(rows["task"])]
-    entries = [Line2D([], [], label=_TASKS[t][0], linestyle="none", markersize=7, **_TASKS[t][1]) for t in present]
+    entries = [Line2D([], [], label=_TASKS[t][0], color=_TASKS[t][1], linewidth=3) for t in present]
+    plain = {"linestyle": "none", "color": "0.3", "markersize": 7}
+    entries += [Line2D([], [], label=o, marker=m, **plain) for o, m in markers.items() if o is not None]
+    if "last" in _panels.levels(rows, "keep"):
+        entries.append(Line2D([], [], label="last point", marker="o", markerfacecolor="white", **plain))
     _panels.legend(figure, entries)
     text = (
-        f"{_MULTI} minus {_SINGLE}, paired by seed and batch, at the best learning rate of each optimizer. Small "
-        "marks: pairs; large: mean over seeds; bars: 95 % t interval over seeds, cut by the axes."
+        f"{_MULTI} against {_SINGLE}, paired by batch. Marks: mean over the batches of an initialisation, each with "
+        "the learning rate that gains most on the other batches (on the other seeds, of a single batch). "
+        f"{_cost(rows)}"
     )
     style.caption(figure, tables, text, tasks=present)
     return figure
@@ -59,37 +76,42 @@ def _title(noise: float | None) -> str:
 
 
 def _gains(tables: Tables) -> pd.DataFrame:
-    """Multi-step minus single-step estimates of the same seed and batch, in percent of the loss."""
-    runs, measures = tables.runs[tables.runs["task"].isin(_TASKS)], list(_MEASURES)
-    single = _panels.at(runs, arm=_SINGLE)[[*_PAIR, *measures]]
+    """Multi-step estimates with their gains over the single step of the same seed and batch."""
+    runs = tables.runs[tables.runs["task"].isin(_TASKS)]
+    after = {gain: runs[loss] - runs[decrease] for gain, (loss, decrease) in _AFTER.items()}
+    runs = runs.assign(**after, evaluations=runs["forward_evaluations"] + runs["scan_evaluations"])
+    single = _panels.at(runs, arm=_SINGLE)[[*_PAIR, *_MEASURES, "evaluations"]]
     both = _panels.at(runs, arm=_MULTI).merge(single, on=_PAIR, suffixes=("", "_single"))
-    return _best_rates(both.assign(**{m: both[m] - both[f"{m}_single"] for m in measures}))
+    return both.assign(**{m: 100 * (both[f"{m}_single"] - both[m]) / both[f"{m}_single"] for m in _MEASURES})
 
 
-def _best_rates(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the learning rate that gains most on held-out batches, for each task, optimizer and noise."""
-    if "lr" not in rows or rows["lr"].isna().all():
-        return rows
-    keys = [key for key in ("task", "optimizer", "noise_fraction") if key in rows]
-    means = rows.groupby([*keys, "lr"], sort=False)["percent_held_out"].mean().reset_index()
-    best = means.loc[means.groupby(keys, sort=False)["percent_held_out"].idxmax(), [*keys, "lr"]]
-    return rows.merge(best, on=[*keys, "lr"])
+def _cost(rows: pd.DataFrame) -> str:
+    """Forward evaluations of the two arms in words."""
+    if rows.empty:
+        return ""
+    kept = [
+        (f" to the {keep} point" if keep else "", _panels.at(rows, keep=keep)) for keep in _panels.levels(rows, "keep")
+    ]
+    several = " and ".join(f"{own['evaluations'].mean():.0f}{where}" for where, own in kept)
+    return f"Forward evaluations: {_SINGLE} {rows['evaluations_single'].mean():.0f}, {_MULTI} {several}."
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, optimizers: tuple, measure: str) -> None:
-    for i, (task, (_, look)) in enumerate(_TASKS.items()):
-        for j, optimizer in enumerate(optimizers):
-            cell = _panels.at(rows, task=task, optimizer=optimizer)
-            if cell.empty:
-                continue
-            place = j + 0.36 * (i - 0.5)
-            beside = place + (np.linspace(-0.1, 0.1, len(cell)) if len(cell) > 1 else 0.0)
-            edge = {"linestyle": "none", "markeredgecolor": "white", "markeredgewidth": 0.5}
-            axes.plot(beside, cell[measure], **look, **edge, markersize=4, alpha=0.55, zorder=3)
-            seeds = cell.groupby("seed")[measure].mean().to_numpy()
-            _panels.interval(axes, [place], seeds[:, None], **look, **edge, markersize=8.5, zorder=5)
+def _panel(axes: Axes, rows: pd.DataFrame, markers: dict, measure: str) -> None:
+    within = [name for name in _SETTINGS if name in rows and rows[name].notna().all()]
+    rows = cross_fitted_rows(rows, measure, within)
+    seeds = _panels.levels(rows, "seed")
+    cells = [(task, optimizer) for task in _TASKS for optimizer in markers]
+    for i, (task, optimizer) in enumerate(cells):
+        colour = _TASKS[task][1]
+        for keep in _panels.levels(rows, "keep"):
+            own = _panels.at(rows, task=task, optimizer=optimizer, keep=keep).groupby("seed")[measure].mean()
+            x = np.searchsorted(seeds, own.index) + _SPREAD * ((i + 0.5) / len(cells) - 0.5)
+            face = {"markerfacecolor": "white"} if keep == "last" else {"markeredgecolor": "white", "zorder": 5}
+            axes.plot(
+                x, own, **{"marker": markers[optimizer], "linestyle": "none", "color": colour, **face}, markersize=6
+            )
     axes.axhline(0.0, color="0.25", linewidth=0.9, zorder=2)
-    axes.set_xticks(range(len(optimizers)), [o or _MULTI for o in optimizers])
-    axes.set_xlim(-0.5, len(optimizers) - 0.5)
+    axes.set_xticks(range(len(seeds)), [str(seed) for seed in seeds])
+    axes.set_xlim(-0.5, len(seeds) - 0.5)
     axes.grid(axis="x", visible=False)
     style.fit_to_lines(axes)
