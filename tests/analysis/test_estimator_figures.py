@@ -21,7 +21,7 @@ from lowbit.analysis.tables import Tables
 FIGURES = (
     *("surrogate_gallery", "cdg_search", "nes_search", "best_decrease", "cosine_by_precision", "cosine_by_samples"),
     *("bias_and_variance", "stochastic_rounding", "budget", "multi_step", "gradient_by_depth"),
-    *("first_and_last_layers", "windows_by_depth"),
+    *("first_and_last_layers", "windows_by_depth", "stochastic_units"),
 )
 HARDWARE = "cpu: some processor, 1 thread"
 RATES = np.logspace(-3, 0, 7)
@@ -45,6 +45,7 @@ TASKS = {
         {"layer": ("first", "8", "second_last"), "start_from": ("raw", "pretrained")},
         {"ste": {}, "cdg": {"epsilon": (0.1, 1.0)}, "window": {"width": (0.5, 2.0)}},
     ),
+    "stochastic": ({}, {arm: {"samples": (10, 100)} for arm in ("reinforce", "arm", "disarm")}),
 }
 ARMS = tuple(dict.fromkeys(arm for _, arms in TASKS.values() for arm in arms))
 
@@ -209,6 +210,7 @@ NEEDS = {
     "gradient_by_depth": ("toy", "on a task toy"),
     "first_and_last_layers": ("xnor", "no arms ste and cdg on a task xnor"),
     "windows_by_depth": ("xnor", "no arm window on a task xnor"),
+    "stochastic_units": ("stochastic", "no arms reinforce, arm, disarm"),
 }
 
 
@@ -305,6 +307,18 @@ def test_samples_draw_nes_its_theory_and_the_ceiling(tables):
     line(panel(figure, "dim 8, raw", 0), np.sqrt(n / (n + weights + 1)), n)
     line(panel(figure, "dim 8, raw", 1), np.sqrt((weights + 1) / n), n)
     line(panel(figure, "dim 8, raw", 0), [everything.groupby("seed")["ceiling"].mean().mean()] * 2)
+
+
+def test_stochastic_units_draw_draws_and_the_root_of_them(tables):
+    figure = of_whole("stochastic_units")
+    for number, measure in enumerate(("cosine", "rmse")):
+        for tensor in ("hidden1", "hidden2"):
+            rows = select(tables.further["layers"], task="stochastic", tensor=tensor)
+            axes = figure.axes[2 * number + ("hidden1", "hidden2").index(tensor)]
+            for arm in ("reinforce", "arm", "disarm"):
+                line(axes, select(rows, arm=arm).groupby("samples")[measure].mean())
+    first = select(rows, samples=10)["rmse"].mean()
+    line(figure.axes[3], [first, first / np.sqrt(10)], (10, 100))
 
 
 def test_bias_and_variance_draw_the_plane_and_the_sweep(tables):
