@@ -81,8 +81,9 @@ def _origin(point: ProbeSpec, data: Path) -> str:
     """Digest of all that start and reference at a point follow from."""
     text = _identity(point)
     if point.network is not None:
-        read = [data / point.network.dataset / manifest.NAME, point.network.start_from]
-        text += "".join(sha256_of(Path(path)) for path in read if path)
+        start = Path((point.network.start_from or "").format(seed=point.seed))
+        read = [data / point.network.dataset / manifest.NAME, start]
+        text += "".join(sha256_of(path) for path in read if path.is_file())
     return hashlib.sha256(text.encode()).hexdigest()
 
 
