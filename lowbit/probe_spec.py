@@ -64,6 +64,9 @@ class Measured(Settings):
     )
     batches: Count = Field(8, description="Independent batches at every point.")
     batch_size: Count = Field(4096, description="Samples of a batch.")
+    held_out_size: Count | None = Field(
+        None, description="Samples of the batch that a step is judged on; null takes as many as a batch has."
+    )
     rates: Rates = Field(Rates(), description="Steps that are tried along a direction.")
     reference: Reference = Field(Reference(), description="What directions are compared with.")
     descent: Descent | None = Field(None, description="Follow the direction instead, from the start of the problem.")

@@ -101,7 +101,8 @@ def is_of(spec: ProbeSpec, folder: Path) -> bool:
 
 def _identity(spec: ProbeSpec) -> str:
     """What start and reference follow from: neither what an arm sets nor how it is measured."""
-    left_out = {"study", "task", "arm", "estimator", "surrogate", "axes", "batches", "batch_size", "rates", "scope"}
+    left_out = {"study", "task", "arm", "estimator", "surrogate", "axes", "rates", "scope"}
+    left_out |= {"batches", "batch_size", "held_out_size"}
     axes = {place: values for place, values in spec.axes.items() if place.startswith(TASK_AXES)}
     content = spec.model_dump(mode="json", exclude=left_out) | {"axes": axes, "code": spec.reference_code_digest}
     return json.dumps(content, sort_keys=True, indent=1) + "\n"

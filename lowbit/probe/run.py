@@ -88,13 +88,13 @@ def _measure(point: ProbeSpec, whole: ProbeSpec, reference_folder: Path, number:
             if key not in cache:
                 surrogate = catalog.build("surrogates", arm.surrogate)
 
-                def posed(source: Problem, purpose: str, surrogate: Surrogate) -> Objective:
+                def posed(source: Problem, purpose: str, size: int, surrogate: Surrogate) -> Objective:
                     draws = stream(point.seed, purpose, batch)
-                    return source.objective(start, surrogate, draws, point.batch_size, point.tensors)
+                    return source.objective(start, surrogate, draws, size, point.tensors)
 
-                held_out = posed(problem.held_out(), "held out", surrogate)
-                passes = pass_rate(partial(posed, problem, "batch"), surrogate)
-                cache[key] = posed(problem, "batch", surrogate), held_out, passes
+                held_out = posed(problem.held_out(), "held out", point.held_out_size or point.batch_size, surrogate)
+                on = partial(posed, problem, "batch", point.batch_size)
+                cache[key] = on(surrogate), held_out, pass_rate(on, surrogate)
             return cache[key]
 
         control = _control(truth, *objective_of(estimators[0][0])[:2], rates, point)

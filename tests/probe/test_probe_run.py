@@ -179,6 +179,18 @@ def test_points_of_an_interrupted_reference_are_kept_and_others_are_made_again(t
     assert len(made) == 2 + points, "points of another spec were kept"
 
 
+def test_steps_may_be_judged_on_more_samples(shared, tmp_path):
+    """With more of them the estimates and their steps are the same, and what they do elsewhere is known better."""
+    found = {}
+    for size in (None, 64, 4096):
+        runner.execute(SPEC.model_copy(update={"held_out_size": size}), shared, tmp_path / str(size), {})
+        found[size] = [line for line in lines(tmp_path / str(size)) if line["type"] == "estimate"]
+    assert found[None] == found[64], "as many as a batch has"
+    gains = {size: [line["decrease_held_out"] for line in found[size]] for size in found}
+    assert gains[64] != gains[4096]
+    assert [line["decrease"] for line in found[64]] == [line["decrease"] for line in found[4096]]
+
+
 def test_a_wrong_axis_is_explained():
     with pytest.raises(ValueError, match=r"axes\.estimator\.epsilonn: must be one of epsilon"):
         _ = SPEC.model_copy(update={"axes": {"estimator.epsilonn": (1.0,)}}).estimators
