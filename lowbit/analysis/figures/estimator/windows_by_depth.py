@@ -57,7 +57,7 @@ def draw(tables: Tables) -> Figure:
 
 def _panel(axes: Axes, rows, measure: str, looks: dict) -> None:
     _panels.number_ticks(axes, [w for w in _panels.levels(rows, "width") if w is not None])
-    if measure not in ("percent_held_out", "pass_rate") and len(rows):
+    if measure in ("gradient_mean", "variance") and len(rows):
         _panels.positive_scale(axes, "y", rows[measure].to_numpy(dtype=float))
     for layer, look in looks.items():
         x, values = _panels.over_seeds(_panels.at(rows, layer=layer), "width", measure)
