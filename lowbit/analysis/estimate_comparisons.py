@@ -15,6 +15,7 @@ from lowbit.analysis.design import Design
 from lowbit.analysis.statistics import Paired, differences, paired
 
 MEASURES = {"percent_held_out": "percent of the loss", "cosine": "cosine"}
+GAINS = {"gain": ("loss", "decrease"), "gain_held_out": ("loss_held_out", "decrease_held_out")}
 _PLACE = ["task", "point"]
 _MEANS = ("forward_evaluations", "scan_evaluations", "seconds", "zeros", "low_end", "high_end", "descends")
 
@@ -23,7 +24,7 @@ def seed_means(estimates: pd.DataFrame, keys: Sequence[str] = (*_PLACE, "arm", "
     """Means over batches: one row per task, point, arm, variant and seed."""
     keys = list(keys)
     values = [*MEASURES, "percent_decrease", "percent_control"]
-    values += ["forward_evaluations", "scan_evaluations", "seconds", "zeros"]
+    values += ["forward_evaluations", "scan_evaluations", "seconds", "zeros", *(g for g in GAINS if g in estimates)]
     means = estimates.groupby(keys, sort=False)[values].mean().reset_index()
     ends = estimates.assign(
         low_end=estimates["at_grid_end"] == "low",
@@ -75,6 +76,27 @@ def cross_fitted_rows(
     return pd.concat(parts, ignore_index=True) if parts else estimates
 
 
+def with_gains(estimates: pd.DataFrame, single: pd.DataFrame) -> pd.DataFrame:
+    """Estimates with what each gains over a step of another arm from the same seed on the same batch, in percent.
+
+        gain = 100 (L_single - L) / L_single
+
+    of the losses after the steps, on the searched and on held-out batches.
+
+    Args:
+        estimates: rows that have a step each.
+        single: one row per task, point, seed and batch. Its evaluations are kept as `evaluations_single`.
+    """
+    keys = [*_PLACE, "seed", "batch"]
+    columns = [*(name for pair in GAINS.values() for name in pair), "forward_evaluations", "scan_evaluations"]
+    both = estimates.merge(single[[*keys, *columns]], on=keys, suffixes=("", "_single"))
+    for gain, (loss, decrease) in GAINS.items():
+        after = both[f"{loss}_single"] - both[f"{decrease}_single"]
+        both[gain] = 100 * (after - (both[loss] - both[decrease])) / after
+    both["evaluations_single"] = both["forward_evaluations_single"] + both["scan_evaluations_single"]
+    return both.drop(columns=[f"{name}_single" for name in columns])
+
+
 def comparisons_table(estimates: pd.DataFrame, design: Design) -> pd.DataFrame:
     """One row per task, point, arm, variant and measure: mean with interval, and the difference to the baseline."""
     means = seed_means(estimates)
@@ -103,8 +125,8 @@ def values(means: pd.DataFrame, arm: str, variant: str | None) -> pd.DataFrame:
 
 def difference(treated: pd.DataFrame, reference: pd.DataFrame, measure: str) -> Paired:
     """Paired difference over the seeds that both have."""
-    both = treated.set_index("seed")[[measure]].join(reference.set_index("seed")[measure], rsuffix="_reference")
-    return paired(differences(both[measure].to_numpy(), both[f"{measure}_reference"].to_numpy()))
+    other = treated["seed"].map(reference.set_index("seed")[measure])
+    return paired(differences(treated[measure].to_numpy(), other.to_numpy()))
 
 
 def _variant(chosen: set[tuple], task: str, point: str, arm: str) -> str | None:

@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 
 from lowbit.analysis.design import Design
 from lowbit.analysis.estimate_claims import CLAIMS, EstimateClaim
-from lowbit.analysis.estimate_comparisons import cross_fitted, difference
+from lowbit.analysis.estimate_comparisons import GAINS, cross_fitted, cross_fitted_rows, difference, with_gains
 from lowbit.analysis.outcomes import INCONCLUSIVE, NOT_MEASURED, REFUTED, SUPPORTED, WITHHELD
 from lowbit.analysis.statistics import Paired, holm, paired
 from lowbit.analysis.verdicts import Verdict
@@ -35,8 +35,8 @@ class _Sides:
     baseline: pd.DataFrame | None
 
     def difference(self, measure: str) -> Paired:
-        """Of the two arms, or of the treatment to nothing."""
-        if self.baseline is None:
+        """Of the two arms, or of the treatment to nothing; a gain is one over the baseline as it stands."""
+        if self.baseline is None or measure in GAINS:
             return paired(self.treatment[measure].to_numpy())
         return difference(self.treatment, self.baseline, measure)
 
@@ -76,7 +76,7 @@ def _at_point(design: Design, claim: EstimateClaim, point: str, estimates: pd.Da
         other = _sides(claim, estimates[estimates["task"] == claim.contrast])
         result = contrast(sides, other, claim.measure)
         gains = [s.difference(claim.measure) for s in (sides, other)]
-        note += "; difference here {:+.2f} %, there {:+.2f} %".format(*(g.mean for g in gains))
+        note += "; gain here {:+.2f} %, there {:+.2f} %".format(*(g.mean for g in gains))
         if not any(g.low_95 > 0 and g.mean > claim.margin for g in gains):
             withheld = f"no gain above {claim.margin:g} % is shown in either task, so that there is none to explain"
     outcome, level = decide(claim, result)
@@ -97,15 +97,23 @@ def _at_point(design: Design, claim: EstimateClaim, point: str, estimates: pd.Da
 
 def _sides(claim: EstimateClaim, rows: pd.DataFrame) -> _Sides:
     treated = rows[(rows["arm"] == claim.treatment) & ~rows["variant"].isin(claim.without)]
-    reference = None if claim.baseline is None else cross_fitted(rows[rows["arm"] == claim.baseline], claim.measure)
-    return _Sides(cross_fitted(treated, claim.measure), reference)
+    if claim.baseline is None:
+        return _Sides(cross_fitted(treated, claim.measure), None)
+    reference, measure = rows[rows["arm"] == claim.baseline], _of_one_arm(claim)
+    if claim.measure in GAINS:
+        treated = with_gains(treated, cross_fitted_rows(reference, measure))
+    return _Sides(cross_fitted(treated, claim.measure), cross_fitted(reference, measure))
+
+
+def _of_one_arm(claim: EstimateClaim) -> str:
+    """What can be said of an arm without another."""
+    return "percent_held_out" if claim.measure in GAINS else claim.measure
 
 
 def contrast(sides: _Sides, other: _Sides, measure: str) -> Paired:
-    """The difference between two arms, minus their difference in another task, over the seeds that have all four."""
-    tables = sides.treatment, sides.baseline, other.treatment, other.baseline
-    a, b, c, d = (rows.set_index("seed")[measure] for rows in tables)
-    return paired(((a - b) - (c - d)).dropna().to_numpy())
+    """A gain, minus that of the same arms in another task, over the seeds that have both."""
+    here, there = (side.treatment.set_index("seed")[measure] for side in (sides, other))
+    return paired((here - there).dropna().to_numpy())
 
 
 def decide(claim: EstimateClaim, result: Paired) -> tuple[str, float]:
@@ -134,7 +142,7 @@ def _note(claim: EstimateClaim, sides: _Sides) -> str:
     for arm, rows in ((claim.treatment, sides.treatment), (claim.baseline, sides.baseline)):
         if rows is None or rows.empty:
             continue
-        mean, share = rows[claim.measure].mean(), 100 * rows["descends"].mean()
+        mean, share = rows[_of_one_arm(claim)].mean(), 100 * rows["descends"].mean()
         words = f"{arm}: {mean:+.2f} %, lowers {share:.0f} % of the held-out batches"
         scanned = rows["scan_evaluations"].mean()
         words += f", {rows['forward_evaluations'].mean() + scanned:.0f} evaluations"
@@ -148,6 +156,7 @@ def _note(claim: EstimateClaim, sides: _Sides) -> str:
 _WORDS = {
     "percent_held_out": "decrease of the loss on held-out batches along each arm's best step",
     "percent_decrease": "decrease of the loss on the batches that were searched",
+    "gain_held_out": "loss on held-out batches after several steps below that after one, in percent of the latter",
 }
 
 

@@ -195,30 +195,26 @@ def test_rules(rule, values, verdict):
     assert estimate_verdicts.decide(claim(rule=rule), paired(np.array(values)))[0] == verdict
 
 
-def test_a_contrast_subtracts_the_difference_in_the_other_task():
-    def side(value):
-        return pd.DataFrame({"seed": SEEDS, "percent_held_out": [value + seed for seed in SEEDS]})
-
-    here, there = estimate_verdicts._Sides(side(9.0), side(4.0)), estimate_verdicts._Sides(side(7.0), side(6.0))
-    assert estimate_verdicts.contrast(here, there, "percent_held_out").mean == pytest.approx((9 - 4) - (7 - 6))
-
-
 @pytest.mark.parametrize(
     ("gain_here", "gain_there", "verdict"),
     [(5.0, 5.2, "supported"), (9.0, 5.0, "refuted"), (0.1, -0.2, "withheld"), (-3.0, -1.0, "withheld")],
 )
 def test_gains_are_compared_where_there_is_one(design, gain_here, gain_there, verdict):
+    """A gain is relative to what the single step leaves: half of the loss here, a fifth there, not half in both."""
     rows = [
-        {"task": task, "point": "", "arm": arm, "variant": "", "seed": seed, "batch": batch,
-         "percent_held_out": value + 0.1 * seed * batch, "cosine": 0.0, "percent_decrease": 0.0, "percent_control": 1.0,
+        {"task": task, "point": "", "arm": arm, "variant": "", "seed": seed, "batch": batch, "loss_held_out": 1.0,
+         "loss": 1.0, "decrease": 0.1, "decrease_held_out": 1 - left * (1 + 0.01 * seed * batch) * kept,
+         "percent_held_out": 1.0, "cosine": 0.0, "percent_decrease": 0.0, "percent_control": 1.0,
          "forward_evaluations": 1, "scan_evaluations": 0, "seconds": 0.0, "zeros": 0.0, "at_grid_end": "",
-         "decrease_held_out": 1.0, "hardware": "a processor"}
-        for task, gain in (("here", gain_here), ("there", gain_there))
-        for arm, value in (("one", 6.0), ("many", 6.0 + gain))
+         "hardware": "a processor"}
+        for task, left, gain in (("here", 0.5, gain_here), ("there", 0.2, gain_there))
+        for arm, kept in (("one", 1.0), ("many", 1 - gain / 100))
         for seed in SEEDS
         for batch in (0, 1)
     ]  # fmt: skip
-    entry = claim(task="here", contrast="there", treatment="many", baseline="one", rule="not_more")
+    entry = claim(
+        task="here", contrast="there", treatment="many", baseline="one", measure="gain_held_out", rule="not_more"
+    )
     found = estimate_verdicts._at_point(design, entry, "", pd.DataFrame(rows))
     assert found.verdict == verdict
     assert found.estimate == pytest.approx(gain_here - gain_there)

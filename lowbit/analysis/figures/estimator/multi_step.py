@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lowbit.analysis import style
-from lowbit.analysis.estimate_comparisons import cross_fitted_rows
+from lowbit.analysis.estimate_comparisons import cross_fitted_rows, with_gains
 from lowbit.analysis.figures.estimator import _panels
 from lowbit.analysis.tables import Tables
 
@@ -25,8 +25,6 @@ _TASKS = {
     "budget_full": ("full precision", "#D55E00"),
 }
 _MEASURES = {"gain": "gain, searched batch (%)", "gain_held_out": "gain, held-out batch (%)"}
-_AFTER = {"gain": ("loss", "decrease"), "gain_held_out": ("loss_held_out", "decrease_held_out")}
-_PAIR = ["task", "point", "seed", "batch"]
 _SETTINGS = ("optimizer", "noise_fraction", "keep")
 _SPREAD = 0.7
 
@@ -78,11 +76,8 @@ def _title(noise: float | None) -> str:
 def _gains(tables: Tables) -> pd.DataFrame:
     """Multi-step estimates with their gains over the single step of the same seed and batch."""
     runs = tables.runs[tables.runs["task"].isin(_TASKS)]
-    after = {gain: runs[loss] - runs[decrease] for gain, (loss, decrease) in _AFTER.items()}
-    runs = runs.assign(**after, evaluations=runs["forward_evaluations"] + runs["scan_evaluations"])
-    single = _panels.at(runs, arm=_SINGLE)[[*_PAIR, *_MEASURES, "evaluations"]]
-    both = _panels.at(runs, arm=_MULTI).merge(single, on=_PAIR, suffixes=("", "_single"))
-    return both.assign(**{m: 100 * (both[f"{m}_single"] - both[m]) / both[f"{m}_single"] for m in _MEASURES})
+    both = with_gains(_panels.at(runs, arm=_MULTI), _panels.at(runs, arm=_SINGLE))
+    return both.assign(evaluations=both["forward_evaluations"] + both["scan_evaluations"])
 
 
 def _cost(rows: pd.DataFrame) -> str:
