@@ -27,7 +27,7 @@ from lowbit.atomic import replacing
 COLOURS = ("#000000", "#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#E69F00", "#F0E442")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 DASHES = ("solid", (0, (9, 2)), (0, (2.5, 2)), (0, (6, 2, 1.5, 2)), (0, (1, 1.5)), (0, (4, 4)), (0, (8, 2, 1, 2, 1, 2)))
-WIDTH_INCHES, ROW_INCHES, MARGIN_INCHES, CAPTION_CHARACTERS = 10.0, 2.7, 1.25, 172
+WIDTH_INCHES, ROW_INCHES, MARGIN_INCHES, CAPTION_CHARACTERS = 10.0, 2.7, 1.25, 155
 DPI = 150
 CURVE_POINTS = 60
 

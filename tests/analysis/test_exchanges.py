@@ -368,6 +368,16 @@ def test_accuracy_stands_at_its_density(study):
     assert abs(drawn_there[0].get_xdata()[0]) < 0.5
 
 
+def test_numbers_beyond_the_axis_are_two_numbers(tmp_path):
+    worse = {"topk-density0.05": -9.0, "randomkec": -8.0}
+    fake = Fake(arms=("allreduce", *worse), treatment="randomkec", controls={}, accuracy=worse)
+    figure = drawn("exchange", "accuracy_by_density", content_of(aggregated(tmp_path, fake)))
+    axes = figure.axes[1]
+    figure.draw_without_rendering()
+    lower, upper = (t.get_window_extent() for t in axes.texts if t.get_text().startswith("-"))
+    assert lower.y1 <= upper.y0, "side by side they would read as one"
+
+
 def test_parts_of_a_step_add_up_to_it(study):
     axes = drawn("exchange", "step_breakdown", study).axes[0]
     ends: dict[float, float] = {}

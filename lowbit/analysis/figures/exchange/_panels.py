@@ -18,6 +18,7 @@ _HUES = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8A8A2B", "#7A4FBF", "#A05
 _FIXED_MARKS = {"allreduce": "D", "hggtopk": "o", "topk": "s", NOTHING: "x"}
 _MARKS = ("^", "v", "P", "X", "<", ">", "p")
 _DASHES = ((0, (3, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)), (0, (6, 3)))
+_COLUMNS, _COLUMNS_OF_LONG, _SHORT = 7, 4, 12  # of the legend, where all its words are short and else
 _PLAIN = {"scheme": ("", "allgather"), "granularity": ("", "layer")}
 
 
@@ -69,7 +70,8 @@ def legend(figure: Figure, tables: Tables, lines: Sequence[str]) -> None:
     """One legend above the figure."""
     every = looks(tables)
     handles = [Line2D([], [], label=line, **every[line]) for line in lines]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 7), handlelength=2.6)
+    columns = _COLUMNS if all(len(line) <= _SHORT for line in lines) else _COLUMNS_OF_LONG
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), columns), handlelength=2.6)
 
 
 def named(axes: Axes, names: Sequence[str], labels: bool = True) -> None:

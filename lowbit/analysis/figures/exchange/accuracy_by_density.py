@@ -4,6 +4,7 @@ Of text it is perplexity, whose difference is a ratio. An arm that exchanges not
 models of their own, and one of them is measured.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from lowbit.analysis.comparisons import percent
 from lowbit.analysis.exchanges import NOTHING
 from lowbit.analysis.figures.exchange import _panels
 from lowbit.analysis.tables import Tables
+
+_LINE_POINTS = 8.0
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ def _differences(axes: Axes, tables: Tables, task: str, places: dict[str, tuple[
     rows = table[(table["task"] == task) & (table["measure"] == of.measure) & (table["baseline"] == tables.baseline)]
     axes.axhspan(-of.margin, of.margin, color="0.5", alpha=0.15, linewidth=0)
     axes.axhline(0, color="black", linestyle=":", linewidth=1.2)
+    beyond: Counter[tuple[int, bool]] = Counter()
     for row in rows.to_dict("records"):
         if row["arm"] not in places:
             continue
@@ -130,8 +134,12 @@ def _differences(axes: Axes, tables: Tables, task: str, places: dict[str, tuple[
         look = {**every[line], "linestyle": "none"}
         mean, low, high = (of.shown(row[key]) for key in ("mean", "low_95", "high_95"))
         if abs(mean) > of.widest:
-            axes.annotate(f"{mean:.0f}", (x, np.sign(mean) * of.widest), fontsize=6.5, ha="center",
-                          va="bottom" if mean < 0 else "top", color=look["color"])  # fmt: skip
+            inwards = 1 if mean < 0 else -1  # one above the other: side by side they would read as one number
+            axes.annotate(f"{mean:.0f}", (x, -inwards * of.widest),
+                          (0, inwards * _LINE_POINTS * beyond[round(x), mean < 0]), textcoords="offset points",
+                          fontsize=6.5, ha="center", va="bottom" if mean < 0 else "top",
+                          color=look["color"])  # fmt: skip
+            beyond[round(x), mean < 0] += 1
             continue
         axes.plot([x, x], [low, high], color=look["color"], linewidth=1.3)
         axes.plot(x, mean, **look)
