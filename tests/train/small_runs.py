@@ -16,7 +16,7 @@ from lowbit.train.parallel import Ranks
 from lowbit.train.state import TrainState
 
 MODELS = {
-    "resnet18": {"name": "resnet18", "width": 2},
+    "resnet18": {"name": "resnet18", "width": 8},
     "vit": {"name": "vit", "patch": 4, "depth": 1, "width": 16, "heads": 2, "mlp_ratio": 2},
     "gpt": {"name": "gpt", "depth": 1, "width": 16, "heads": 2, "mlp_ratio": 2},
 }
