@@ -58,6 +58,6 @@ def test_the_smaller_setting_of_the_documentation_resolves(tmp_path):
     (tmp_path / "small.yaml").write_text(next(b for b in blocks if b.startswith("results:")))
     files = ROOT / "workflow_config.yaml", ROOT / "studies/estimators_resnet.yaml", tmp_path / "small.yaml"
     config = load(*files, data_root="data")
-    assert [r.path for r in config.pretraining] == [f"pretrain/fwba_8/seed{seed}" for seed in range(3)]
-    assert {r.problem.coordinates for r in config.runs} == {64}
-    assert len(config.references[0].problems) == 3 * 3 * 2
+    assert [r.path for r in config.pretraining] == [f"pretrain/fwba_8/seed{seed}" for seed in range(2)]
+    assert {r.problem.coordinates for r in config.runs} == {32}
+    assert len(config.references[0].problems) == 2 * 3 * 2
