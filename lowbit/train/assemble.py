@@ -25,6 +25,8 @@ from lowbit.train.state import TrainState
 from lowbit.train.ternary_dynamics import TernaryDynamics
 from lowbit.variant import number
 
+_VECTOR = 8  # float32 numbers that AVX2 computes with at once
+
 
 @dataclass
 class Run:
@@ -107,7 +109,8 @@ def assemble(spec: RunSpec, data_folder: Path, ranks: Ranks | None = None) -> Ru
         model = with_shared_statistics(model, ranks, spec.device)
     model = model.to(spec.device, dtype)
     if data.unit == "samples":
-        model = model.to(memory_format=torch.channels_last)  # 1.3 to 1.4 times faster convolutions at 32x32
+        data.memory_format = memory_format(model)
+        model = model.to(memory_format=data.memory_format)
     optimizer = build_optimizer(model, spec.train)
     run = Run(
         spec=spec,
@@ -141,6 +144,19 @@ def build_model(spec: RunSpec, manifest: dict, softmax: ExponentialSoftmax) -> n
     raise SettingError(
         f"model {spec.model.name} reads {wanted}, but dataset {spec.dataset} has {manifest['kind']}; change one"
     )
+
+
+def memory_format(model: nn.Module) -> torch.memory_format:
+    """Of images and convolutions: channels last, 1.3 to 1.4 times faster at 32x32 on a CPU, where that is safe.
+
+    oneDNN 3.12 writes beyond its memory on processors with AVX2 alone, in the gradient of the weights of strided
+    convolutions of kernel 1 from fewer channels than a vector has numbers, if channels are last.
+    """
+    narrow = any(
+        isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels < _VECTOR
+        for m in model.modules()
+    )
+    return torch.contiguous_format if narrow else torch.channels_last
 
 
 def _start_from(model: nn.Module, path: Path) -> None:

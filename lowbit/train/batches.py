@@ -47,9 +47,11 @@ class Batches:
     Attributes:
         unit: "samples" or "tokens".
         steps_per_epoch: optimizer steps in an epoch.
+        memory_format: of images; the model's convolutions have the same.
     """
 
     unit: str
+    memory_format = torch.channels_last
 
     def __init__(self, spec: RunSpec, folder: Path):
         self.spec = spec
@@ -118,7 +120,7 @@ class ImageBatches(Batches):
 
     def _normalised(self, images: Tensor) -> Tensor:
         normalised = (images.to(self.mean.dtype) - self.mean) * self.inv_std
-        return normalised.contiguous(memory_format=torch.channels_last)
+        return normalised.contiguous(memory_format=self.memory_format)
 
     def _training_batch(self, indices: Tensor, step: int, epoch: int) -> Batch:
         train = self.spec.train

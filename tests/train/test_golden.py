@@ -28,7 +28,8 @@ ADAMW = RECIPE | {"lr": 0.008, "weight_decay": 0.01, "clip_norm": 1.0}
 
 def default_tasks() -> dict[str, RunSpec]:
     """As in workflow_config.yaml, but narrower, in smaller batches, and the text drawn from a Markov chain."""
-    resnet = changed(small_spec("resnet18", train=SGD, quantization=CHANNEL), dataset="digits")
+    resnet = small_spec("resnet18", train=SGD, quantization=CHANNEL)
+    resnet = changed(resnet, dataset="digits", model={"name": "resnet18", "width": 2})
     vit = small_spec("vit", train=ADAMW | {"batch_size": 32, "epochs": 20 / 33}, quantization=W158A8)
     vit = changed(vit, dataset="digits", model={**vit.model.model_dump(), "patch": 2, "depth": 2})
     gpt = small_spec("gpt", train=ADAMW | {"batch_size": 8, "epochs": 20 / 6}, quantization=W158A8)
