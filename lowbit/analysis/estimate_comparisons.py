@@ -89,7 +89,7 @@ def with_gains(estimates: pd.DataFrame, single: pd.DataFrame) -> pd.DataFrame:
     """
     keys = [*_PLACE, "seed", "batch"]
     columns = [*(name for pair in GAINS.values() for name in pair), "forward_evaluations", "scan_evaluations"]
-    both = estimates.merge(single[[*keys, *columns]], on=keys, suffixes=("", "_single"))
+    both = estimates.merge(single[[*keys, *columns]], on=keys, suffixes=("", "_single"), validate="many_to_one")
     for gain, (loss, decrease) in GAINS.items():
         after = both[f"{loss}_single"] - both[f"{decrease}_single"]
         both[gain] = 100 * (after - (both[loss] - both[decrease])) / after

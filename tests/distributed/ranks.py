@@ -1,13 +1,14 @@
 """Real processes with gloo between them: started in a tenth of a second each, and gone whatever happens.
 
 Processes are forked from a server that has imported PyTorch and compiled the kernels (`imported.py`), and which has
-never run autograd, so that forking is safe. Results come back as plain pickles. When one fails or time is up, all are
+never run autograd, so that forking is safe. Arguments and results travel as bytes of `torch.save`: as objects of a
+message tensors would be sent as open files, of which there may not be many. When one fails or time is up, all are
 killed and waited for.
 """
 
+import io
 import multiprocessing
 import os
-import pickle
 import signal
 import socket
 import sys
@@ -23,6 +24,8 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+
+from lowbit.compressors._base import Sparse
 
 _SERVER = multiprocessing.get_context("forkserver")
 
@@ -71,7 +74,7 @@ def endings(
     Args:
         function: called with rank, world and arguments.
         world: number of ranks.
-        arguments: to be pickled.
+        arguments: plain values, ranges, tensors, what compressors send, and collections of them; so is the result.
         seconds: time limit.
         stop_early: whether all are killed when one has failed.
         tcp: whether rank 0 keeps the store, instead of a file.
@@ -81,9 +84,7 @@ def endings(
     with tempfile.TemporaryDirectory() as folder:
         started, processes, pipes = time.monotonic(), [], []
         place = _free_port() if tcp else f"{folder}/store"
-        # Read by processes of this test alone. By itself: as objects of a message tensors would be sent as open files,
-        # of which there may not be many.
-        sent = pickle.dumps(arguments)
+        sent = _packed(arguments)
         ends = started + seconds
         found: dict[int, tuple[Any, str]] = {}
         times: dict[int, float] = {}
@@ -122,9 +123,20 @@ def _free_port() -> int:
         return free.getsockname()[1]
 
 
+def _packed(values: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    return buffer.getvalue()
+
+
+def _unpacked(sent: bytes) -> Any:
+    with torch.serialization.safe_globals([range, Sparse]):
+        return torch.load(io.BytesIO(sent), weights_only=True)
+
+
 def _received(pipe: Connection) -> tuple[Any, str]:
     try:
-        return pickle.loads(pipe.recv_bytes())
+        return _unpacked(pipe.recv_bytes())
     except EOFError:
         return None, "ended without a word"
 
@@ -140,10 +152,10 @@ def _rank(pipe: Connection, function: Callable[..., Any], rank: int, world: int,
         store = dist.FileStore(place, world)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=60))
     try:
-        told = function(rank, world, *pickle.loads(sent)), ""
+        told = function(rank, world, *_unpacked(sent)), ""
     except BaseException as error:  # pytest's failures are no exceptions of the ordinary kind
-        pipe.send_bytes(pickle.dumps((None, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")))
+        pipe.send_bytes(_packed((None, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")))
         raise SystemExit(3) from None
-    pipe.send_bytes(pickle.dumps(told))
+    pipe.send_bytes(_packed(told))
     dist.barrier()
     dist.destroy_process_group()

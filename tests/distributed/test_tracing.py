@@ -12,9 +12,10 @@ from lowbit.distributed.netbench import Group
 
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory):
+    """Of a network so wide that a gradient takes longer than a thread to wake."""
     folder = tmp_path_factory.mktemp("traces")
     runs = [
-        Training("hggtopk", 0.05, 3, width=512, pipeline=pipeline, trace=str(folder / f"{pipeline}.json"))
+        Training("hggtopk", 0.05, 3, width=2048, pipeline=pipeline, trace=str(folder / f"{pipeline}.json"))
         for pipeline in (True, False)
     ]
     with ExitStack() as stack:
