@@ -20,8 +20,8 @@ from lowbit.benchmarks._timing import Row, clock_of, ratio_rows, seconds_side_by
 from lowbit.compression_spec import INPUTS
 from lowbit.compressors import HISTORICAL, GradientCompressor, entries_of, make
 from lowbit.errors import UserError
-from lowbit.memory import keep_freed_memory
 from lowbit.train import trace
+from lowbit.train.machine import keep_freed_memory
 
 SIZES, DENSITIES = (10_000, 100_000, 1_000_000, 10_000_000), (0.001, 0.01, 0.05)
 NAMES = tuple(dict.fromkeys(["hggtopk", *HISTORICAL, *catalog.available("compressors")]))

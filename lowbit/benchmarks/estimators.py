@@ -17,7 +17,6 @@ from lowbit.estimators.cdg import CDG
 from lowbit.estimators.dg import DG
 from lowbit.estimators.nes import NES
 from lowbit.layers.convert import ConversionRules, convert
-from lowbit.memory import keep_freed_memory
 from lowbit.models.xnor_resnet18 import XnorResNet18
 from lowbit.problems._base import stream
 from lowbit.problems._mlp import MlpObjective
@@ -28,6 +27,7 @@ from lowbit.quantizers.none import NoQuantizer
 from lowbit.quantizers.uniform import Uniform
 from lowbit.softmaxes.base_e import BaseE
 from lowbit.surrogates.window import Window
+from lowbit.train.machine import keep_freed_memory
 
 _SAMPLE = 24  # coordinates of the plain loop that are timed
 _UNITS = {"first": 1, "8": 8, "second_last": 15}  # layers of the thin network

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 
 from lowbit import catalog
 from lowbit.benchmarks._timing import Row, WrongResultError, ratio_rows, seconds_side_by_side
-from lowbit.memory import keep_freed_memory
 from lowbit.spec import RunSpec
 from lowbit.train.assemble import Run, assemble
 from lowbit.train.events import StepsFinished
 from lowbit.train.listeners._base import Listeners
 from lowbit.train.listeners.jsonl import JsonLines
 from lowbit.train.loop import train
+from lowbit.train.machine import keep_freed_memory
 from lowbit.train.reproducibility import generator, make_deterministic
 
 STEPS = 5

@@ -32,8 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from lowbit.commands._progress import progress
     from lowbit.commands.benchmark import header
     from lowbit.compression._run import execute
-    from lowbit.memory import keep_freed_memory
-    from lowbit.train.machine import graphics_card, processor
+    from lowbit.train.machine import graphics_card, keep_freed_memory, processor
 
     keep_freed_memory()
     hardware = {"processor": processor(), "threads": spec.threads, "gpu": graphics_card(spec.device)}

@@ -49,10 +49,9 @@ def run(args: argparse.Namespace) -> int:
 
     from lowbit.commands._progress import progress
     from lowbit.errors import UserError
-    from lowbit.memory import keep_freed_memory
     from lowbit.probe import reference
     from lowbit.probe.run import execute
-    from lowbit.train.machine import processor
+    from lowbit.train.machine import keep_freed_memory, processor
 
     keep_freed_memory()
     if args.reference_only:

@@ -30,7 +30,6 @@ from lowbit.distributed.measurements import PHASES, Case, Training
 from lowbit.distributed.nodes import close, wires
 from lowbit.distributed.torch_hooks import TORCH_HOOKS, TorchHook, register_torch_hook
 from lowbit.errors import UserError
-from lowbit.memory import keep_freed_memory
 from lowbit.processes import die_with
 from lowbit.schemes import Wire
 
@@ -196,7 +195,6 @@ def main() -> None:
     """Join the others, and do jobs until there are no more, or one fails: then say where."""
     die_with(int(os.environ["LOWBIT_PARENT"]))
     torch.set_num_threads(1)
-    keep_freed_memory()
     job = None
     try:
         rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

@@ -23,7 +23,6 @@ import torch
 from lowbit import manifest
 from lowbit.atomic import remove_partial, write_text
 from lowbit.errors import NonFiniteError, UserError
-from lowbit.memory import keep_freed_memory
 from lowbit.spec import RunSpec
 from lowbit.train.assemble import Run, assemble
 from lowbit.train.checkpoint import CheckpointError, read_state, restore, save_weights, weights_sha256
@@ -35,7 +34,7 @@ from lowbit.train.listeners.gradients import GradientStatistics
 from lowbit.train.listeners.jsonl import JsonLines
 from lowbit.train.lock import hold
 from lowbit.train.loop import ADVICE, DivergedError, train
-from lowbit.train.machine import machine
+from lowbit.train.machine import keep_freed_memory, machine
 from lowbit.train.parallel import GradientExchange, join
 from lowbit.train.reproducibility import make_deterministic
 

@@ -14,7 +14,6 @@ from statistics import median
 
 from lowbit.cost import PARTS
 from lowbit.errors import UserError
-from lowbit.memory import keep_freed_memory
 from lowbit.pieces import Pieces, Record
 from lowbit.spec import RunSpec
 from lowbit.timing_spec import TimingSpec
@@ -23,6 +22,7 @@ from lowbit.train.data_parallel import DataParallel
 from lowbit.train.events import StepsFinished
 from lowbit.train.launch import in_ranks
 from lowbit.train.loop import train
+from lowbit.train.machine import keep_freed_memory
 from lowbit.train.parallel import join
 from lowbit.train.reproducibility import make_deterministic
 

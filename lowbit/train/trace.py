@@ -22,11 +22,10 @@ from lowbit import catalog, manifest
 from lowbit.atomic import replacing, write_text
 from lowbit.compression_spec import TraceSpec
 from lowbit.errors import UserError
-from lowbit.memory import keep_freed_memory
 from lowbit.train.assemble import assemble
 from lowbit.train.events import GradientsReady
 from lowbit.train.loop import train
-from lowbit.train.machine import machine
+from lowbit.train.machine import keep_freed_memory, machine
 from lowbit.train.reproducibility import make_deterministic
 
 FILE = "gradients.safetensors"

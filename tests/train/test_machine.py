@@ -12,7 +12,7 @@ import pytest
 
 STEPS = """
 import resource, torch
-from lowbit.memory import keep_freed_memory
+from lowbit.train.machine import keep_freed_memory
 {call}
 def step():
     x = torch.ones(1_000_000)
