@@ -4,6 +4,7 @@ Open ranges are named `forward`, `backward`, `update` in the thread that trains,
 `send` inside in the thread of the exchange.
 """
 
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,7 +47,8 @@ def intervals(path: Path) -> dict[str, list[Interval]]:
         _times(e) for e in events if e.get("cat") == "cpu_op" and e["tid"] in threads and e["name"].startswith("aten::")
     )
     inside = [i for i in computed if any(begin <= i[0] and i[1] <= end for begin, end in found["backward"])]
-    found["gradients"] = [i for n, i in enumerate(inside) if n == 0 or i[0] >= max(end for _, end in inside[:n])]
+    ended = itertools.accumulate((end for _, end in inside), max, initial=0.0)
+    found["gradients"] = [i for i, before in zip(inside, ended, strict=False) if i[0] >= before]  # not within another
     return found
 
 

@@ -1,21 +1,29 @@
 """The trace of a step: named ranges, and an exchange that runs while gradients are computed only in the pipeline."""
 
 import json
+import threading
+import time
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
+import ranks
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import record_function
 
-from lowbit.distributed import tracing
+from lowbit.distributed import register_sparse_hook, tracing
 from lowbit.distributed.measurements import Training
 from lowbit.distributed.netbench import Group
 
 
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory):
-    """Of a network so wide that a gradient takes longer than a thread to wake."""
     folder = tmp_path_factory.mktemp("traces")
     runs = [
-        Training("hggtopk", 0.05, 3, width=2048, pipeline=pipeline, trace=str(folder / f"{pipeline}.json"))
+        Training("hggtopk", 0.05, 3, pipeline=pipeline, trace=str(folder / f"{pipeline}.json"))
         for pipeline in (True, False)
     ]
     with ExitStack() as stack:
@@ -35,10 +43,61 @@ def test_every_step_has_its_ranges(traces):
             assert any(b <= begin and end <= e for b, e in found["decompress"])
 
 
-def test_exchanges_overlap_with_backward_in_the_pipeline_alone(traces):
-    inside, of_all = tracing.hidden(traces[True])
-    assert 0 < inside < of_all
+def test_exchanges_that_wait_overlap_with_nothing(traces):
     assert tracing.hidden(traces[False])[0] == 0
+
+
+class Computed(torch.autograd.Function):
+    """The identity, whose gradient is being computed until something has ended, but not for ever."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ended: threading.Event) -> Tensor:
+        ctx.ended = ended
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        until = time.monotonic() + 20
+        while not ctx.ended.is_set() and time.monotonic() < until:
+            torch.ones(200, 200) @ torch.ones(200, 200)
+        return gradient, None
+
+
+class TwoLayers(nn.Module):
+    """Whose first layer's gradient is not there before the last layer's has been exchanged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(12, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor, ended: threading.Event) -> Tensor:
+        """A number to minimise."""
+        return self.last(Computed.apply(self.first(x), ended)).square().sum()
+
+
+def overlap(rank: int, world: int, path: str) -> tuple[float, float]:
+    """Hidden and all seconds of exchange in a step."""
+    model, ended = DistributedDataParallel(TwoLayers(), bucket_cap_mb=1e-4), threading.Event()
+    hook = register_sparse_hook(model, "topk", 0.1)
+    ended.set()
+    model(torch.ones(2, 12), ended).backward()  # once without, for the buckets to be formed anew
+    ended.clear()
+    mean = hook.exchange.mean
+
+    def noted(*arguments: Any, **settings: Any) -> bool:
+        applied = mean(*arguments, **settings)
+        ended.set()
+        return applied
+
+    hook.exchange.mean = noted
+    with tracing.recorded(Path(path)), record_function("backward"):
+        model(torch.ones(2, 12), ended).backward()
+    return tracing.hidden(Path(path))
+
+
+def test_exchanges_in_the_pipeline_overlap_with_gradients(tmp_path):
+    inside, of_all = ranks.run(overlap, 1, str(tmp_path / "trace.json"))[0]
+    assert 0 < inside < of_all
 
 
 def test_overlap_is_that_of_the_intervals(tmp_path):
