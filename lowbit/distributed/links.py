@@ -15,6 +15,7 @@ from lowbit.pieces import Pieces, Record
 LOOPBACK = "loopback"
 TRACES = {True: "trace.json", False: "trace_waits.json"}
 """Chrome traces of some steps, in the pipeline and without."""
+_MORE_ROUNDS, _MORE_STEPS = 10.0, 5.0
 _HOOKS = ("noop", "allreduce", "bf16", "hggtopk")
 
 
@@ -32,15 +33,30 @@ def pieces(spec: NetworkSpec, why_loopback: str, traces: Path, stack: ExitStack)
     return {link: partial(_measured, group, spec, link, traces if link == links[0] else None) for link in links}
 
 
+def repeats(spec: NetworkSpec, link: str, entries: int = 0) -> float:
+    """How many times as often as the largest exchange on the slowest link one is measured, which takes less.
+
+    Args:
+        spec: of the run.
+        link: one of its links, or loopback.
+        entries: of the gradient; 0 for the largest.
+    """
+    rates = [bits_of(rate) for rate in (*spec.links.fitted, *spec.links.held_out)]
+    faster = 1.0 if link == LOOPBACK else bits_of(link) / min(rates)
+    largest = max(*spec.sizes.fitted, *spec.sizes.held_out)
+    return min(_MORE_ROUNDS, faster * largest / (entries or largest))
+
+
 def _measured(group: Group, spec: NetworkSpec, link: str, traces: Path | None) -> Iterator[Record]:
     rate = None if link == LOOPBACK else bits_of(link)
     place = {"link": link, "rate_bits": rate, "ranks": spec.ranks, "density": spec.density}
     place["held_out_link"] = link in spec.links.held_out
     place["latency_seconds"] = 0.0 if rate is None else seconds_of(spec.links.latency)
     sizes = (*spec.sizes.fitted, *spec.sizes.held_out)
-    rounds = {n: min(6 * spec.rounds, spec.rounds * max(sizes) // n) for n in sizes}  # small ones vary more
-    asked = [c for n in sizes for c in cases(n, spec.density, rounds[n])]
+    asked = [c for n in sizes for c in cases(n, spec.density, round(spec.rounds * repeats(spec, link, n)))]
     runs = [t for t in trainings(spec.train_steps, spec.density) if t.hook in _HOOKS]
+    steps = round(spec.train_steps * min(_MORE_STEPS, repeats(spec, link)))
+    runs = [replace(t, steps=max(t.steps, steps)) for t in runs]
     if traces is not None:
         runs = [replace(t, trace=str(traces / TRACES[t.pipeline])) if t.hook == "hggtopk" else t for t in runs]
     for found in group.measure([*asked, *runs], rate):

@@ -198,7 +198,7 @@ def trainings(steps: int, density: float, seed: int = 0, trace: str = "") -> lis
     """A training run with every hook, without an exchange first; to see when they reach what the dense one does.
 
     Args:
-        steps: of the dense run; twice as many in bfloat16, five times where few bytes are sent.
+        steps: of the dense run; twice as many in bfloat16, five times where few bytes or none are sent.
         density: of the compressors.
         seed: of start and batches.
         trace: how the names of the files of traces begin; empty for none.
@@ -208,7 +208,7 @@ def trainings(steps: int, density: float, seed: int = 0, trace: str = "") -> lis
         Training(
             name,
             density,
-            steps * {"noop": 1, "allreduce": 1, "bf16": 2}.get(name, 5),
+            steps * {"allreduce": 1, "bf16": 2}.get(name, 5),
             pipeline=pipeline,
             seed=seed,
             trace=trace and f"{trace}{name}{'' if pipeline else '_waits'}.json",
