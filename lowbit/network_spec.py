@@ -112,7 +112,9 @@ class Measurement(Settings):
     sizes: Sizes = Field(Sizes(), description="Sizes of gradients.")
     ranks: Annotated[int, Field(ge=FEWEST_RANKS, le=MOST_RANKS)] = Field(2, description="Processes.")
     density: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="Fraction of entries that is sent.")
-    rounds: Count = Field(5, description="Exchanges of each kind, of the largest gradient on the slowest link; more of what takes less.")
+    rounds: Count = Field(
+        5, description="Exchanges of each kind, of the largest gradient on the slowest link; more of what takes less."
+    )
     train_steps: Count = Field(10, description="Steps of dense training on the slowest link; more of what takes less.")
 
 

@@ -16,6 +16,8 @@ import numpy as np
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -198,6 +200,7 @@ def save(figure: Figure, png: Path, svg: Path) -> None:
     figure.set_layout_engine("none")
     for axes in figure.axes:
         axes.set_position([round(part, 6) for part in axes.get_position(original=True).bounds])
-    for path, volatile in ((png, ("Software",)), (svg, ("Date", "Creator"))):
-        with replacing(path) as temporary:
-            figure.savefig(temporary, metadata=dict.fromkeys(volatile))
+    with replacing(png) as temporary:  # not by `savefig`, which draws everything once more to lay it out
+        FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
+    with replacing(svg) as temporary:
+        FigureCanvasSVG(figure).print_svg(temporary, metadata=dict.fromkeys(("Date", "Creator")))
