@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lowbit.analysis import figures, style
+from lowbit.analysis.figures.estimator import _panels
 from lowbit.analysis.tables import Tables
 
 FIGURES = (
@@ -336,6 +337,23 @@ def test_bias_and_variance_draw_the_plane_and_the_sweep(tables):
     line(panel(figure, "window, raw", 2), [100 * rows["pass_rate"].mean() for rows in passing], (0.5, 1.0, 2.0))
     runs = select(runs, arm="ste")
     assert np.isclose(panel(figure, "window, raw", 3).get_lines()[0].get_ydata()[1], runs["percent_held_out"].mean())
+
+
+def test_bias_and_variance_need_two_batches(tables):
+    layers = tables.further["layers"].assign(bias=np.nan, variance=np.nan)
+    figure = drawn("estimator", "bias_and_variance", replace(tables, further={**tables.further, "layers": layers}))
+    for title in ("dim 4, raw", "dim 8, pretrained", "window, raw", "window, pretrained"):
+        assert "needs two batches" in panel(figure, title).texts[0].get_text()
+
+
+def test_on_an_axis_with_zero_the_next_tick_is_a_decade_away():
+    axes = Figure().add_subplot()
+    axes.plot([0.0, 0.03, 2.0], [0.0, 0.03, 2.0])
+    _panels.positive_scale(axes, "x", np.array([0.0, 0.03, 2.0]))
+    zero, following = (axes.transData.transform((tick, 0.0))[0] for tick in sorted(axes.get_xticks())[:2])
+    decade = axes.transData.transform((1.0, 0.0))[0] - axes.transData.transform((0.1, 0.0))[0]
+    assert 0.0 in axes.get_xticks()
+    assert following - zero >= 0.9 * decade
 
 
 def test_stochastic_rounding_draws_samples_against_the_plain_gradient(tables):

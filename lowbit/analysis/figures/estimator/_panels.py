@@ -164,10 +164,11 @@ def number_ticks(axes: Axes, values: Sequence[float]) -> None:
 
 
 def positive_scale(axes: Axes, which: str, values: np.ndarray) -> None:
-    """A logarithmic axis, linear below the smallest positive value where some are zero; as it is without positives."""
+    """A logarithmic axis, linear below the decade of the smallest positive value where some are zero."""
     positive = values[np.isfinite(values) & (values > 0)]
     if positive.size:
-        setting = {"linthresh": float(positive.min())} if (values <= 0).any() else {}
+        decade = float(10.0 ** np.floor(np.log10(positive.min())))  # a tick of its own, clear of that of zero
+        setting = {"linthresh": decade} if (values <= 0).any() else {}
         getattr(axes, f"set_{which}scale")("symlog" if setting else "log", **setting)
 
 

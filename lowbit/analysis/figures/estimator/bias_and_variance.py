@@ -22,6 +22,7 @@ _SWEEP = {
     "percent_held_out": "held-out decrease (%)",
 }
 _ROW_INCHES = 2.5
+_TWO = "no bias and variance:\nneeds two batches"
 
 
 def draw(tables: Tables) -> Figure:
@@ -60,7 +61,7 @@ def draw(tables: Tables) -> Figure:
 def _plane(axes: Axes, tables: Tables, rows: pd.DataFrame) -> None:
     rows = rows.dropna(subset=["bias", "variance"])
     if rows.empty:
-        _panels.absent(axes, "no bias and variance:\nneeds two batches")
+        _panels.absent(axes, _TWO)
         return
     for which, measure in (("x", "bias"), ("y", "variance")):
         _panels.positive_scale(axes, which, rows[measure].to_numpy(dtype=float))
@@ -82,6 +83,9 @@ def _plane(axes: Axes, tables: Tables, rows: pd.DataFrame) -> None:
 def _sweep(axes: Axes, rows: pd.DataFrame, measure: str, looks: dict) -> None:
     if rows.empty or measure not in rows or not (rows["arm"] == _windows.ARM).any():
         _panels.absent(axes, f"no arm {_windows.ARM}")
+        return
+    if rows[measure].isna().all():
+        _panels.absent(axes, _TWO)
         return
     _panels.number_ticks(axes, [w for w in _panels.levels(rows, "width") if w is not None])
     axes.tick_params(axis="x", labelsize=7, labelrotation=45)
