@@ -72,7 +72,7 @@ CLAIMS = (
         key="step_seconds",
         task="time of a training step",
         text="The cost model's times of training steps are in the mean at most 20 % off those measured",
-        measure="error of the predicted time of a training step, none of which the fit has seen",
+        measure="error of the predicted time of a step on links other than that whose steps the model is given",
         kind="training",
         error="error_percent",
         bound=Bound(high=20),

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
         "runs": networks.measurements_table(records, model, hardware, summary["device"]),
         "curves": networks.extrapolated_table(extrapolation),
         "comparisons": networks.crossovers_table(extrapolation),
-        "fits": networks.fits_table(model),
+        "fits": networks.fits_table(records, model),
         "assumptions": networks.assumptions_table(extrapolation),
     }
     for name, content in contents.items():

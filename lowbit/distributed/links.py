@@ -6,8 +6,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
+from lowbit import cost
 from lowbit.distributed import namespaces, tracing
-from lowbit.distributed.measurements import Measured, cases, trainings
+from lowbit.distributed.measurements import Case, Measured, cases, trainings
 from lowbit.distributed.netbench import Group
 from lowbit.network_spec import NetworkSpec, bits_of, seconds_of
 from lowbit.pieces import Pieces, Record
@@ -33,18 +36,24 @@ def pieces(spec: NetworkSpec, why_loopback: str, traces: Path, stack: ExitStack)
     return {link: partial(_measured, group, spec, link, traces if link == links[0] else None) for link in links}
 
 
-def repeats(spec: NetworkSpec, link: str, entries: int = 0) -> float:
-    """How many times as often as the largest exchange on the slowest link one is measured, which takes less.
+def repeats(spec: NetworkSpec, link: str, case: Case) -> float:
+    """How many times as often as the largest dense exchange on the slowest link one is measured, which takes less.
 
     Args:
         spec: of the run.
         link: one of its links, or loopback.
-        entries: of the gradient; 0 for the largest.
+        case: the exchange.
     """
+    width = getattr(torch, case.dense_dtype).itemsize
+    longest = cost.volume("dense", spec.ranks, max(*spec.sizes.fitted, *spec.sizes.held_out)).in_row
+    own = cost.volume(case.scheme, spec.ranks, case.numel, case.density, width).in_row
+    return min(_MORE_ROUNDS, _faster(spec, link) * longest / own)
+
+
+def _faster(spec: NetworkSpec, link: str) -> float:
+    """A link's rate over that of the slowest."""
     rates = [bits_of(rate) for rate in (*spec.links.fitted, *spec.links.held_out)]
-    faster = 1.0 if link == LOOPBACK else bits_of(link) / min(rates)
-    largest = max(*spec.sizes.fitted, *spec.sizes.held_out)
-    return min(_MORE_ROUNDS, faster * largest / (entries or largest))
+    return 1.0 if link == LOOPBACK else bits_of(link) / min(rates)
 
 
 def _measured(group: Group, spec: NetworkSpec, link: str, traces: Path | None) -> Iterator[Record]:
@@ -53,9 +62,13 @@ def _measured(group: Group, spec: NetworkSpec, link: str, traces: Path | None) -
     place["held_out_link"] = link in spec.links.held_out
     place["latency_seconds"] = 0.0 if rate is None else seconds_of(spec.links.latency)
     sizes = (*spec.sizes.fitted, *spec.sizes.held_out)
-    asked = [c for n in sizes for c in cases(n, spec.density, round(spec.rounds * repeats(spec, link, n)))]
+    asked = [
+        replace(c, rounds=round(spec.rounds * repeats(spec, link, c)))
+        for n in sizes
+        for c in cases(n, spec.density, spec.rounds)
+    ]
     runs = [t for t in trainings(spec.train_steps, spec.density) if t.hook in _HOOKS]
-    steps = round(spec.train_steps * min(_MORE_STEPS, repeats(spec, link)))
+    steps = round(spec.train_steps * min(_MORE_STEPS, _faster(spec, link)))
     runs = [replace(t, steps=max(t.steps, steps)) for t in runs]
     if traces is not None:
         runs = [replace(t, trace=str(traces / TRACES[t.pipeline])) if t.hook == "hggtopk" else t for t in runs]

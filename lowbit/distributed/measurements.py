@@ -93,7 +93,7 @@ class Measured:
     Args:
         case: that was measured.
         seconds: of an exchange, median over rounds of the slowest rank's.
-        compress_seconds: of it on compression, median over rounds of the mean over ranks.
+        compress_seconds: of it on compression, median over rounds and ranks.
         decompress_seconds: of it on sums and copies of what has arrived, the same.
         traffic: of an exchange.
     """

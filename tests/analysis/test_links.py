@@ -52,16 +52,37 @@ def test_a_step_waits_for_messages_in_a_row_however_many_are_sent(tmp_path):
     _, _, records = networks.read_run(tmp_path)
     model = networks.fit(records)
 
+    slow = records["link"] == "100mbit"
+
     def predicted(changed):
         table = networks.measurements_table(changed, model, "a chip", "cpu")
         return table[table["kind"] == "training"].set_index(["task", "arm"])["predicted_seconds"]
 
     before, after = (
-        predicted(records.assign(**{column: 3 * records[column]})) for column in ("messages", "messages_in_row")
+        predicted(records.assign(**{column: records[column] * (1 + 2 * slow)}))
+        for column in ("messages", "messages_in_row")
     )
     assert before["100mbit", "hggtopk 0.01"] == pytest.approx(0.02 + 0.016838 + 3e-4, rel=1e-3)
-    later = (after - before).drop("noop", level="arm") / model.latency_seconds
-    assert later.groupby("arm").first().to_dict() == pytest.approx({"allreduce": 4, "bf16": 4, "hggtopk 0.01": 2})
+    later = (after - before)["100mbit"].drop("noop") / model.latency_seconds
+    assert later.to_dict() == pytest.approx({"allreduce": 4, "bf16": 4, "hggtopk 0.01": 2})
+
+
+def test_what_a_step_takes_beside_its_exchange_is_known_from_the_fastest_fitted_link(tmp_path):
+    Fake().write(tmp_path)
+    _, _, records = networks.read_run(tmp_path)
+    steps = records[records["kind"] == "training"].set_index(["link", "method"])["seconds"]
+    hook = (records["kind"] == "training") & (records["method"] == "hggtopk 0.01")
+    slower = records.assign(seconds=records["seconds"] + 0.05 * (hook & (records["link"] == "10gbit")))
+    model = networks.fit(slower)
+    table = networks.measurements_table(slower, model, "a chip", "cpu").set_index(["kind", "task", "arm"]).sort_index()
+    found = table.loc["training", "predicted_seconds"]
+    for link in ("100mbit", "1gbit"):
+        assert found[link, "hggtopk 0.01"] == pytest.approx(steps[link, "hggtopk 0.01"] + 0.05, rel=5e-3)
+        assert found[link, "bf16"] == pytest.approx(steps[link, "bf16"], rel=5e-3)
+    held_out = table.loc["training", "held_out"]
+    assert held_out[:, "hggtopk 0.01"].to_dict() == {"100mbit": True, "10gbit": False, "1gbit": True}
+    fits = networks.fits_table(slower, model).set_index("setting")["value"]
+    assert fits["hggtopk 0.01: a step beside its exchange"] == pytest.approx(0.07, rel=1e-2)
 
 
 def test_what_the_model_is_given_is_not_held_out(whole):
@@ -84,7 +105,7 @@ def test_what_is_predicted_and_counted_is_supported(whole):
         ("framed_bytes", "framed_step_bytes", "exchange_seconds", "step_seconds"), verdicts.SUPPORTED
     )
     assert found["exchange_seconds"]["n"] == 6 * (3 + 2)  # all of the held-out link, one size of the others
-    assert found["step_seconds"]["n"] == 3 * 3  # with an exchange, on every link
+    assert found["step_seconds"]["n"] == 3 * 2  # with an exchange, on every link but the fastest that was fitted
     assert found["framed_bytes"]["n"] == 6 * 9
     assert found["framed_step_bytes"]["n"] == 3 * 3
 

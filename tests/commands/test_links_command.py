@@ -67,6 +67,19 @@ def test_code_of_all_that_is_measured_is_part_of_the_fingerprint(monkeypatch):
     assert {root for root in roots if not root.startswith("distributed/")} == wanted
 
 
+def test_what_takes_little_is_measured_more_often():
+    spec = NetworkSpec(links=Links(fitted=("100mbit", "400mbit")), sizes=Sizes(fitted=(100_000, 1_000_000)))
+    dense, bfloat16, sparse, *_ = cases(1_000_000, 0.01, spec.rounds)
+    small = cases(200_000, 0.01, spec.rounds)[0]
+    of_link = {link: [links.repeats(spec, link, case) for case in (dense, bfloat16, small, sparse)]
+               for link in ("100mbit", "400mbit", links.LOOPBACK)}  # fmt: skip
+    assert of_link == {
+        "100mbit": pytest.approx([1, 2, 5, 10]),
+        "400mbit": pytest.approx([4, 8, 10, 10]),
+        links.LOOPBACK: pytest.approx([1, 2, 5, 10]),
+    }
+
+
 def test_records_know_the_latency_of_their_links(monkeypatch, tmp_path):
     spec = NetworkSpec.model_validate({"links": {"latency": "2ms"}})
     monkeypatch.setattr(namespaces, "what_is_missing", lambda: "")

@@ -161,6 +161,18 @@ def test_one_group_does_several_measurements_and_waits_and_frames_as_the_cost_mo
         assert traffic.framed_bytes == pytest.approx(traffic.counted_bytes, rel=0.05), name
 
 
+def test_a_processor_that_is_taken_away_from_one_rank_at_a_time_does_not_show_in_what_it_computes(monkeypatch):
+    told = {"compress": [1.0, 1.0, 30.0], "decompress": [2.0, 20.0, 2.0], "seconds": [5.0, 25.0, 35.0]}
+    other = {"compress": [1.0, 30.0, 1.0], "decompress": [20.0, 2.0, 2.0], "seconds": [25.0, 35.0, 5.0]}
+    traffic = {"wire_bytes": 0, "messages": 0, "messages_in_row": 0, "counted_bytes": 0}
+    monkeypatch.setattr(Group, "_start", lambda group, rate: None)
+    monkeypatch.setattr(Group, "_told", lambda group, job, rate: [told | traffic, other | traffic])
+    with ExitStack() as stack:
+        (found,) = Group(stack, 2, loopback=True).measure(cases(1000, 0.1, 3)[:1], None)
+    assert (found.compress_seconds, found.decompress_seconds) == (1.0, 2.0)
+    assert found.seconds == 35.0, "an exchange waits for the slowest"
+
+
 def test_links_have_their_rate_before_anything_is_measured(monkeypatch):
     done = []
     numbers = dict.fromkeys(("wire_bytes", "messages", "messages_in_row", "counted_bytes"), 1)

@@ -44,7 +44,8 @@ def draw(tables: Tables) -> Figure:
     held = runs[runs["held_out"].astype(bool) & (runs["arm"] != "noop")]
     text = (
         f"Fitted: {1e6 * fits['latency of a message']:.0f} us a message and {1e9 * fits['host, for a byte']:.2f} ns a "
-        f"byte on the host; computing is what was measured on other links. Held out: {len(held)} measurements, "
+        f"byte on the host; computing, and what a step takes beside its exchange, were measured on other links. "
+        f"Held out: {len(held)} measurements, "
         f"{(held['apart_percent'].abs() <= 100 * _TOLERANCE).sum()} of them within 20 %. "
         f"{int(runs['ranks'].iloc[0])} ranks. Hardware: {' and '.join(sorted(runs['hardware'].unique()))}."
     )
