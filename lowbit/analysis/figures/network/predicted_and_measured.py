@@ -25,7 +25,7 @@ def draw(tables: Tables) -> Figure:
     figure = Figure(figsize=(style.WIDTH_INCHES, style.MARGIN_INCHES + 3.6), layout="constrained")
     axes = figure.subplots(1, 3)
     arms, links = list(dict.fromkeys(runs["arm"])), list(dict.fromkeys(runs["task"]))
-    colours = {arm: (*style.COLOURS[:7], "#8A8A2B", "#7F3C8D", "#555555")[i % 10] for i, arm in enumerate(arms)}
+    colours = {arm: (*style.COLOURS[:7], "#8A8A2B", "#7F3C8D", "#555555", "#A6761D")[i % 11] for i, arm in enumerate(arms)}
     marks = {link: style.MARKERS[i % len(style.MARKERS)] for i, link in enumerate(links)}
     for ax, (kind, title) in zip(axes, _TITLES.items(), strict=False):
         _times(ax, runs[runs["kind"] == kind], colours, marks)
