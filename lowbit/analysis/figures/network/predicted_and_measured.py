@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from lowbit.analysis import style
 from lowbit.analysis.tables import Tables
 
+_COLOURS = (*style.COLOURS[:7], "#8A8A2B", "#7F3C8D", "#555555", "#A6761D")
 _BAND = {"color": "0.5", "alpha": 0.16, "linewidth": 0}
 _TOLERANCE = 0.2
 _TITLES = {"exchange": "An exchange", "training": "A training step"}
@@ -25,7 +26,7 @@ def draw(tables: Tables) -> Figure:
     figure = Figure(figsize=(style.WIDTH_INCHES, style.MARGIN_INCHES + 3.6), layout="constrained")
     axes = figure.subplots(1, 3)
     arms, links = list(dict.fromkeys(runs["arm"])), list(dict.fromkeys(runs["task"]))
-    colours = {arm: (*style.COLOURS[:7], "#8A8A2B", "#7F3C8D", "#555555", "#A6761D")[i % 11] for i, arm in enumerate(arms)}
+    colours = {arm: _COLOURS[i % len(_COLOURS)] for i, arm in enumerate(arms)}
     marks = {link: style.MARKERS[i % len(style.MARKERS)] for i, link in enumerate(links)}
     for ax, (kind, title) in zip(axes, _TITLES.items(), strict=False):
         _times(ax, runs[runs["kind"] == kind], colours, marks)
