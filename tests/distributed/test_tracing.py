@@ -51,16 +51,17 @@ class Computed(torch.autograd.Function):
     """The identity, whose gradient is being computed until something has ended, but not for ever."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ended: threading.Event) -> Tensor:
-        ctx.ended = ended
+    def forward(ctx: Any, x: Tensor, begun: threading.Event, ended: threading.Event) -> Tensor:
+        ctx.begun, ctx.ended = begun, ended
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        until = time.monotonic() + 20
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        until, large = time.monotonic() + 20, torch.ones(1000, 1000)
+        ctx.begun.set()
         while not ctx.ended.is_set() and time.monotonic() < until:
-            torch.ones(200, 200) @ torch.ones(200, 200)
-        return gradient, None
+            large @ large  # long without Python's lock, as backward is: an exchange needs the lock
+        return gradient, None, None
 
 
 class TwoLayers(nn.Module):
@@ -70,28 +71,32 @@ class TwoLayers(nn.Module):
         super().__init__()
         self.first, self.last = nn.Linear(12, 16), nn.Linear(16, 4)
 
-    def forward(self, x: Tensor, ended: threading.Event) -> Tensor:
+    def forward(self, x: Tensor, begun: threading.Event, ended: threading.Event) -> Tensor:
         """A number to minimise."""
-        return self.last(Computed.apply(self.first(x), ended)).square().sum()
+        return self.last(Computed.apply(self.first(x), begun, ended)).square().sum()
 
 
 def overlap(rank: int, world: int, path: str) -> tuple[float, float]:
-    """Hidden and all seconds of exchange in a step."""
-    model, ended = DistributedDataParallel(TwoLayers(), bucket_cap_mb=1e-4), threading.Event()
+    """Hidden and all seconds of exchange in a step; that of the last layer waits for the first layer's gradient."""
+    model = DistributedDataParallel(TwoLayers(), bucket_cap_mb=1e-4)
+    begun, ended = threading.Event(), threading.Event()
     hook = register_sparse_hook(model, "topk", 0.1)
     ended.set()
-    model(torch.ones(2, 12), ended).backward()  # once without, for the buckets to be formed anew
+    model(torch.ones(2, 12), begun, ended).backward()  # once without, for the buckets to be formed anew
+    begun.clear()
     ended.clear()
     mean = hook.exchange.mean
 
     def noted(*arguments: Any, **settings: Any) -> bool:
+        begun.wait(20)
+        time.sleep(0.1)  # who wakes may take the processor of who wakes it, before that computes
         applied = mean(*arguments, **settings)
         ended.set()
         return applied
 
     hook.exchange.mean = noted
     with tracing.recorded(Path(path)), record_function("backward"):
-        model(torch.ones(2, 12), ended).backward()
+        model(torch.ones(2, 12), begun, ended).backward()
     return tracing.hidden(Path(path))
 
 
