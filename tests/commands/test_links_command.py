@@ -4,6 +4,7 @@ import inspect
 import json
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -67,7 +68,7 @@ def test_code_of_all_that_is_measured_is_part_of_the_fingerprint(monkeypatch):
     assert {root for root in roots if not root.startswith("distributed/")} == wanted
 
 
-def test_what_takes_little_is_measured_more_often():
+def test_what_takes_little_is_measured_more_often(monkeypatch):
     spec = NetworkSpec(links=Links(fitted=("100mbit", "400mbit")), sizes=Sizes(fitted=(100_000, 1_000_000)))
     dense, bfloat16, sparse, *_ = cases(1_000_000, 0.01, spec.rounds)
     small = cases(200_000, 0.01, spec.rounds)[0]
@@ -78,6 +79,15 @@ def test_what_takes_little_is_measured_more_often():
         "400mbit": pytest.approx([4, 8, 10, 10]),
         links.LOOPBACK: pytest.approx([1, 2, 5, 10]),
     }
+    asked = []
+    monkeypatch.setattr(links.Group, "measure", lambda group, jobs, rate: iter(asked.extend(jobs) or ()))
+    with ExitStack() as stack:
+        assert list(links.pieces(spec, "", Path(), stack)["400mbit"]()) == []
+    rounds = {(job.name, job.numel): job.rounds for job in asked if isinstance(job, Case)}
+    assert rounds["dense float32", 1_000_000] == 4 * spec.rounds
+    assert rounds["hggtopk 0.01 allgather", 100_000] == 10 * spec.rounds
+    steps = {job.hook: job.steps for job in asked if not isinstance(job, Case)}
+    assert steps == {name: spec.train_steps * (4 if name in ("allreduce", "bf16") else 5) for name in links._HOOKS}
 
 
 def test_records_know_the_latency_of_their_links(monkeypatch, tmp_path):

@@ -164,7 +164,7 @@ def number_ticks(axes: Axes, values: Sequence[float]) -> None:
 
 
 def positive_scale(axes: Axes, which: str, values: np.ndarray) -> None:
-    """A logarithmic axis, linear below the decade of the smallest positive value where some are zero."""
+    """Logarithmic, linear below the decade of the smallest positive value where some are zero; as it is without any."""
     positive = values[np.isfinite(values) & (values > 0)]
     if positive.size:
         decade = float(10.0 ** np.floor(np.log10(positive.min())))  # a tick of its own, clear of that of zero
